@@ -1,0 +1,1 @@
+"""Keep PostgreSQL tables in step with remote data: the engine, without Celery and without any feed."""

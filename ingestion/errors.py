@@ -1,0 +1,64 @@
+"""What can go wrong, grouped by what the caller does next.
+
+IngestionError
+├── ConfigurationError      needs a person: a feed or a setting is wrong
+├── RetryLater              transient: the same request may succeed later
+├── RunFailed               needs a person: the remote or its data are not what the feed expects
+├── RecordRejected          this record only: goes to the quarantine, the run goes on
+├── AlreadyRunning          nothing to do: another run of the feed is active
+└── PartTaken               nothing to do: somebody else advances the part
+"""
+
+from datetime import timedelta
+
+
+class IngestionError(Exception):
+    """Root of the engine's own errors."""
+
+
+class ConfigurationError(IngestionError):
+    """A feed or a setting is wrong; the message names it and says what to change."""
+
+
+class RetryLater(IngestionError):
+    """A transient failure that outlasted its quick retries.
+
+    `wait` is the shortest time to wait before the next try, as the remote asked for, or None.
+    """
+
+    def __init__(self, message: str, *, wait: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class RunFailed(IngestionError):
+    """The run cannot go on and a retry would not help. `code` is a stable, searchable reason."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class RecordRejected(IngestionError):
+    """One record cannot become a row.
+
+    `reason` is a stable code (BAD_INPUT's words), `field` the column or None for the record as a whole.
+    """
+
+    def __init__(self, reason: str, *, field: str | None = None, detail: str = "") -> None:
+        super().__init__(reason, field, detail)
+        self.reason = reason
+        self.field = field
+        self.detail = detail
+
+    def __str__(self) -> str:
+        where = f" in {self.field}" if self.field else ""
+        return f"{self.reason}{where}: {self.detail}" if self.detail else f"{self.reason}{where}"
+
+
+class AlreadyRunning(IngestionError):
+    """The feed has an active run that somebody else advances."""
+
+
+class PartTaken(IngestionError):
+    """The part is owned by somebody else, or was taken over: whoever sees this leaves without effect."""

@@ -1,0 +1,212 @@
+"""Feeds: what to sync. Values declared in an app's `feeds.py`, resolved here against their Django models."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from typing import Any, Final, TypeAlias
+
+from django.apps import apps
+from django.conf import settings
+from django.db import connections, models, router
+from django.utils.module_loading import module_has_submodule
+
+from ingestion import cleaning
+from ingestion.cleaning import Column, Rule
+from ingestion.errors import ConfigurationError
+from ingestion.loaders import Table
+from ingestion.sources import Source
+
+# Django's Field takes type arguments only in its stubs.
+ModelField: TypeAlias = "models.Field[Any, Any]"
+
+MEBIBYTE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Upsert:
+    """Insert new keys, update rows that differ, leave equal rows alone. `key` names one field or several."""
+
+    model: type[models.Model]
+    key: str | tuple[str, ...]
+
+    @property
+    def key_fields(self) -> tuple[str, ...]:
+        return (self.key,) if isinstance(self.key, str) else self.key
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectLimit:
+    """More rejects than both, or one whole page of them, mean that the feed is wrong, not its data."""
+
+    records: int = 100
+    share: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """One sync: a source, a mapping of model fields to record paths, a target and a schedule.
+
+    Args:
+        name: unique among all feeds; letters, digits, `-` and `_`.
+        columns: model field name to a dotted path, or to a rule of `ingestion.cleaning`.
+        every: the default schedule; None leaves scheduling to the operator.
+        chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
+        attempts: how often a part is taken up without progress before the run fails.
+    """
+
+    name: str
+    source: Source
+    columns: Mapping[str, str | Rule]
+    target: Upsert
+    every: timedelta | None = None
+    chunk_rows: int = 50_000
+    chunk_bytes: int = 4 * MEBIBYTE
+    reject_limit: RejectLimit = RejectLimit()
+    attempts: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A feed, resolved: columns with everything the model knows, and the table. `using` is the database's alias."""
+
+    feed: Feed
+    columns: tuple[Column, ...]
+    table: Table
+    using: str
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(column.kind for column in self.columns)
+
+
+def env_url(name: str, path: str = "") -> Callable[[], str]:
+    """Take a base URL from the setting or environment variable `name`, when a run needs it.
+
+    The function returned raises ConfigurationError when the variable is unset.
+    """
+
+    def resolve() -> str:
+        base = getattr(settings, name, "") or os.environ.get(name, "")
+        if not base:
+            raise ConfigurationError(f"{name} is not set: put the base URL of the remote into the environment")
+        return str(base).rstrip("/") + path
+
+    return resolve
+
+
+def declared() -> list[Feed]:
+    """Return every feed of the installed apps' `feeds` modules, in the order of INSTALLED_APPS."""
+    found: dict[int, Feed] = {}
+    for config in apps.get_app_configs():
+        if config.module is not None and module_has_submodule(config.module, "feeds"):
+            module = import_module(f"{config.name}.feeds")
+            found.update({id(value): value for value in vars(module).values() if isinstance(value, Feed)})
+    return list(found.values())
+
+
+def get(name: str) -> Feed:
+    """Return the feed of that name.
+
+    Raises:
+        ConfigurationError: no installed app declares it.
+    """
+    for feed in declared():
+        if feed.name == name:
+            return feed
+    known = ", ".join(sorted(feed.name for feed in declared())) or "none"
+    raise ConfigurationError(f"no feed is named {name!r}; known feeds: {known}")
+
+
+def resolve(feed: Feed) -> Plan:
+    """Resolve a feed against its model. `manage.py check` has found what could go wrong here.
+
+    Raises:
+        ConfigurationError: a column or a type that the model does not have or the engine does not know.
+    """
+    model = feed.target.model
+    key = tuple(_field(model, name).name for name in feed.target.key_fields)
+    fields = [(_field(model, name), as_rule(rule)) for name, rule in feed.columns.items()]
+    db_columns = {field.name: str(field.column) for field, _ in fields}
+    return Plan(
+        feed=feed,
+        columns=tuple(_column(field, rule, is_key=field.name in key) for field, rule in fields),
+        table=Table(
+            name=model._meta.db_table,
+            columns=tuple(db_columns.values()),
+            key=tuple(db_columns[name] for name in key),
+        ),
+        using=router.db_for_write(model),
+    )
+
+
+def as_rule(rule: str | Rule) -> Rule:
+    """Return the rule that a path alone stands for."""
+    return cleaning.field(rule) if isinstance(rule, str) else rule
+
+
+# Django's internal types and the kind of cleaning each gets; JSON may also come from any other kind of value.
+KINDS: Final[dict[str, str]] = {
+    "CharField": "text",
+    "TextField": "text",
+    "SlugField": "text",
+    "BooleanField": "boolean",
+    "JSONField": "json",
+    "SmallIntegerField": "integer",
+    "IntegerField": "integer",
+    "BigIntegerField": "integer",
+    "PositiveSmallIntegerField": "integer",
+    "PositiveIntegerField": "integer",
+    "PositiveBigIntegerField": "integer",
+    "SmallAutoField": "integer",
+    "AutoField": "integer",
+    "BigAutoField": "integer",
+}
+
+
+def kind_of(field: ModelField) -> str | None:
+    """Return the kind of cleaning a model field gets, or None for a type the engine does not know."""
+    return KINDS.get(field.get_internal_type())
+
+
+def _field(model: type[models.Model], name: str) -> ModelField:
+    for field in model._meta.concrete_fields:
+        if name in (field.name, field.attname):
+            return field
+    raise ConfigurationError(f"{model._meta.label} has no column {name!r}")
+
+
+def _column(field: ModelField, rule: Rule, *, is_key: bool) -> Column:
+    kind = kind_of(field)
+    if kind is None:
+        raise ConfigurationError(
+            f"{field.model._meta.label}.{field.name}: {field.get_internal_type()} is not supported"
+        )
+    return Column(
+        name=field.name,
+        kind=kind,
+        path=rule.path,
+        null=field.null,
+        default=_default(field, rule),
+        max_length=field.max_length if kind == "text" else None,
+        truncate=rule.truncate,
+        limits=_limits(field) if kind == "integer" else None,
+        choices=frozenset(value for value, _ in field.flatchoices) if field.flatchoices else None,
+        is_key=is_key,
+    )
+
+
+def _default(field: ModelField, rule: Rule) -> Any:
+    """Return the feed's own default, else the model's when it is a plain value."""
+    if rule.default is not cleaning.UNSET:
+        return rule.default
+    if field.has_default() and not callable(field.default):
+        return field.default
+    return cleaning.UNSET
+
+
+def _limits(field: ModelField) -> tuple[int, int]:
+    connection = connections[router.db_for_write(field.model)]
+    low, high = connection.ops.integer_field_range(field.get_internal_type())
+    return int(low if low is not None else -(2**63)), int(high if high is not None else 2**63 - 1)

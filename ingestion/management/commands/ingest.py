@@ -1,0 +1,46 @@
+"""`manage.py ingest FEED`: a sync in the foreground, without broker or worker."""
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ingestion import pipeline
+from ingestion.errors import IngestionError
+from ingestion.models import State
+
+
+class Command(BaseCommand):
+    help = "Run a sync of a feed in the foreground; exit status 0 when it succeeded."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("feed")
+        parser.add_argument("--json", action="store_true", help="print the summary as JSON in the last line")
+        parser.add_argument("--full", action="store_true", help="ignore the watermark of an incremental feed")
+        parser.add_argument("--limit", type=int, metavar="N", help="stop after N records")
+        parser.add_argument("--dry-run", action="store_true", help="roll everything back and show the diff")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["limit"] is not None and options["limit"] < 1:
+            raise CommandError("--limit takes a number of records, at least 1")
+        try:
+            report = pipeline.run_here(options["feed"], limit=options["limit"], dry_run=options["dry_run"])
+        except IngestionError as error:
+            raise CommandError(str(error)) from error
+        for line in report.diff:
+            self.stdout.write(line)
+        self.stdout.write(json.dumps(report.summary) if options["json"] else describe(report.summary))
+        if report.summary["state"] != State.SUCCEEDED:
+            raise SystemExit(1)
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """Return a run's summary as one line for people."""
+    counts = ", ".join(
+        f"{summary[name]:,} {name}"
+        for name in ("read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected")
+        if summary[name] or name == "read"
+    )
+    took = f" in {summary['seconds']} s" if summary["seconds"] is not None else ""
+    error = f": {summary['error']}" if summary["error"] else ""
+    return f"{summary['feed']}: run {summary['run']} {summary['state']}{took}: {counts}{error}"

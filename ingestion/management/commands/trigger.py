@@ -1,0 +1,59 @@
+"""`manage.py trigger FEED`: ask the workers to run a sync."""
+
+import getpass
+import json
+import sys
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.status import Status
+
+from ingestion import runs
+from ingestion.errors import ConfigurationError
+from ingestion.management.commands.ingest import describe
+from ingestion.models import ENDED, Run, State, Trigger
+
+POLL_SECONDS = 0.2
+
+
+class Command(BaseCommand):
+    help = "Ask the workers to sync a feed; with --wait the exit status is 0 when the run succeeded."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("feed")
+        parser.add_argument("--wait", action="store_true", help="wait for the run to end and report it")
+        parser.add_argument("--json", action="store_true", help="print the summary as JSON in the last line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            run, created = runs.request(options["feed"], trigger=Trigger.COMMAND, by=getpass.getuser())
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
+        if not created:
+            self.stderr.write(f"already running since {run.requested_at:%Y-%m-%d %H:%M:%S}: run {run.pk}")
+        if options["wait"]:
+            run = _wait(run)
+        summary = run.summary()
+        self.stdout.write(json.dumps(summary) if options["json"] else describe(summary))
+        if options["wait"] and run.state != State.SUCCEEDED:
+            raise SystemExit(1)
+
+
+def _wait(run: Run) -> Run:
+    """Poll the run until it ended, showing its progress on stderr."""
+    console = Console(file=sys.stderr)
+    with console.status(f"run {run.pk}: waiting for a worker") as status:
+        while (run := Run.objects.select_related("feed").get(pk=run.pk)).state not in ENDED:
+            _show(run, status)
+            time.sleep(POLL_SECONDS)
+    return run
+
+
+def _show(run: Run, status: Status) -> None:
+    waiting = run.parts.exclude(waiting_for="").values_list("waiting_for", flat=True).first()
+    progress = (
+        f"{run.pages:,} pages, {run.read:,} records, {run.inserted + run.updated:,} written, {run.rejected:,} rejected"
+    )
+    status.update(f"{run.feed.name} run {run.pk} {run.state}: {progress}" + (f"; {waiting}" if waiting else ""))

@@ -1,0 +1,184 @@
+"""What is remembered: feeds' state, runs, parts and rejects. Rules live in the database; nothing here orchestrates."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+
+class State(models.TextChoices):
+    """Where a run or a part is. The first three are active, the others are ends."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ACTIVE = (State.QUEUED, State.RUNNING, State.WAITING)
+ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+class Trigger(models.TextChoices):
+    """Who asked for a run."""
+
+    SCHEDULE = "schedule"
+    ADMIN = "admin"
+    COMMAND = "command"
+
+
+class FeedState(models.Model):
+    """What is remembered of a declared feed between runs."""
+
+    name = models.CharField(max_length=100, unique=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    # The feed's default schedule is created once; from then on it belongs to the operator, who may delete it.
+    schedule_created_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = "feed"
+        verbose_name_plural = "feeds"
+        ordering = ("name",)
+        permissions = (("sync_feedstate", "Can sync feeds"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Run(models.Model):
+    """One sync of one feed, with its counters. At most one run of a feed is active."""
+
+    feed = models.ForeignKey(FeedState, on_delete=models.PROTECT, related_name="runs")
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    trigger = models.CharField(max_length=10, choices=Trigger)
+    requested_by = models.CharField(max_length=150, blank=True)
+    requested_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    first_commit_at = models.DateTimeField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True, editable=False)
+    pages = models.BigIntegerField(default=0)
+    read = models.BigIntegerField(default=0)
+    inserted = models.BigIntegerField(default=0)
+    updated = models.BigIntegerField(default=0)
+    unchanged = models.BigIntegerField(default=0)
+    deleted = models.BigIntegerField(default=0)
+    duplicates = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("feed",), condition=Q(state__in=ACTIVE), name="ingestion_run_one_active_per_feed"
+            ),
+            models.CheckConstraint(condition=Q(state__in=State.values), name="ingestion_run_state_known"),
+            models.CheckConstraint(
+                condition=Q(state__in=ACTIVE, finished_at=None) | Q(state__in=ENDED, finished_at__isnull=False),
+                name="ingestion_run_finished_when_ended",
+            ),
+            # The promise, kept by the database: a green run accounts for every record it read.
+            models.CheckConstraint(
+                condition=~Q(state=State.SUCCEEDED)
+                | Q(read=F("inserted") + F("updated") + F("unchanged") + F("duplicates") + F("rejected")),
+                name="ingestion_run_succeeded_adds_up",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"run {self.pk} of {self.feed}"
+
+    @property
+    def seconds(self) -> float | None:
+        """From the first take-up to the end; None before it ended."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return round((self.finished_at - self.started_at).total_seconds(), 3)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run as the JSON object of the command contract."""
+        return {
+            "feed": self.feed.name,
+            "run": self.pk,
+            "state": self.state,
+            "pages": self.pages,
+            "read": self.read,
+            "inserted": self.inserted,
+            "updated": self.updated,
+            "unchanged": self.unchanged,
+            "deleted": self.deleted,
+            "duplicates": self.duplicates,
+            "rejected": self.rejected,
+            "seconds": self.seconds,
+            "first_commit_at": self.first_commit_at.isoformat() if self.first_commit_at else None,
+            "error": self.error or None,
+        }
+
+
+class Part(models.Model):
+    """An independently resumable share of a run: its cursor, who owns it and when it is due."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="parts")
+    number = models.PositiveIntegerField(default=1)
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    cursor = models.JSONField(null=True)
+    # Raised by each takeover; a commit with an old epoch fails.
+    epoch = models.BigIntegerField(default=0)
+    owner = models.CharField(max_length=200, blank=True)
+    leased_until = models.DateTimeField(null=True)
+    # Take-ups without progress; a committed chunk sets it back.
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True)
+    woken_at = models.DateTimeField(null=True)
+    waiting_for = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("run", "number")
+        constraints = (
+            models.UniqueConstraint(fields=("run", "number"), name="ingestion_part_number_unique"),
+            models.CheckConstraint(condition=Q(state__in=State.values), name="ingestion_part_state_known"),
+            models.CheckConstraint(
+                condition=~Q(state=State.RUNNING) | Q(leased_until__isnull=False),
+                name="ingestion_part_running_is_leased",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=State.WAITING) | Q(next_attempt_at__isnull=False),
+                name="ingestion_part_waiting_has_a_time",
+            ),
+        )
+        indexes = (
+            models.Index(
+                fields=("state", "next_attempt_at"), condition=Q(state__in=ACTIVE), name="ingestion_part_active"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"part {self.number} of run {self.run_id}"
+
+
+class Reject(models.Model):
+    """A record that could not become a row: why, where it was, and its bytes."""
+
+    feed = models.ForeignKey(FeedState, on_delete=models.PROTECT, related_name="rejects")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="rejects")
+    reason = models.CharField(max_length=60)
+    field = models.CharField(max_length=100, blank=True)
+    detail = models.TextField(blank=True)
+    page = models.BigIntegerField()
+    position = models.PositiveIntegerField()
+    key = models.CharField(max_length=255, blank=True)
+    # The first bytes as received; `size_bytes` and the SHA-256 `digest` are of the whole.
+    raw = models.BinaryField()
+    size_bytes = models.BigIntegerField()
+    digest = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = (models.Index(fields=("feed", "reason"), name="ingestion_reject_feed_reason"),)
+
+    def __str__(self) -> str:
+        return f"{self.reason} on page {self.page}, record {self.position}"

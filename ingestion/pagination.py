@@ -1,0 +1,104 @@
+"""How a remote cuts its collection into pages: pure values that map one response to the next request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.types import Cursor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Received:
+    """What a paginator may know of a response: its headers and how many records it held, before any filter."""
+
+    headers: Mapping[str, str]
+    records: int
+
+
+class Paginator(Protocol):
+    """Cursor in, parameters out; cursor and response in, next cursor out."""
+
+    def first(self) -> Cursor:
+        """Return the cursor of the first page."""
+        ...
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        """Return the query parameters that ask for the page at `cursor`."""
+        ...
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        """Return the cursor of the next page, or None when this page was the last.
+
+        Raises:
+            RunFailed: the responses contradict each other, so that completeness cannot be promised.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinglePage:
+    """One request returns everything."""
+
+    def first(self) -> Cursor:
+        return {}
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        return {}
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageNumber:
+    """Pages counted from `start`, `size` records each.
+
+    Stop rules: an empty page ends the collection, and so does a page shorter than `size` once a full one was seen.
+    Before a full page was seen a short one proves nothing, because many servers cap the page size silently. Where
+    `total_header` names a header with the size of the collection, reaching that total ends it too, and ending short
+    of it is an error.
+    """
+
+    param: str
+    size: int
+    size_param: str | None = None
+    start: int = 1
+    total_header: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigurationError(f"PageNumber(size={self.size}): a page holds at least one record")
+
+    def first(self) -> Cursor:
+        return {"page": self.start, "received": 0, "full": False}
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        params = {self.param: str(cursor["page"])}
+        if self.size_param:
+            params[self.size_param] = str(self.size)
+        return params
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        total = self._total(received.headers)
+        so_far = cursor["received"] + received.records
+        if total is not None and so_far >= total:
+            return None
+        full = cursor["full"] or received.records >= self.size
+        if received.records == 0 or (full and received.records < self.size):
+            if total is not None:
+                raise RunFailed(
+                    "incomplete",
+                    f"the pages ended after {so_far} records, but {self.total_header} says {total}; "
+                    "the next run starts over",
+                )
+            return None
+        return {"page": cursor["page"] + 1, "received": so_far, "full": full}
+
+    def _total(self, headers: Mapping[str, str]) -> int | None:
+        text = headers.get(self.total_header.lower()) if self.total_header else None
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit()):
+            raise RunFailed("total", f"{self.total_header} is {text[:40]!r}, expected a number of records")
+        return int(text)

@@ -1,0 +1,101 @@
+"""Read pages ahead of their use in a thread, so that the network and the database work at the same time."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from ingestion.types import Page
+
+
+class _End:
+    """The last page was taken."""
+
+
+END: Final = _End()
+
+
+class Prefetcher:
+    """Run an iterator of pages in a thread, at most `max_bytes` ahead (and always at least one page).
+
+    Use as a context manager; leaving it stops the thread at its next page. An exception of the iterator is raised
+    by the take that would have returned the next page, after all pages before it.
+    """
+
+    def __init__(self, pages: Iterator[Page], *, max_bytes: int) -> None:
+        self._pages = pages
+        self._max_bytes = max_bytes
+        self._ready: deque[Page] = deque()
+        self._ready_bytes = 0
+        self._error: BaseException | None = None
+        self._ended = False
+        self._stopped = False
+        self._changed = threading.Condition()
+        # A daemon: a fetch that hangs must not keep the process alive after its part was given up.
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(timeout=1)
+
+    def take_ready(self) -> Page | None:
+        """Return the next page when it is there already, else None; never waits, never raises."""
+        with self._changed:
+            return self._pop() if self._ready else None
+
+    def take(self, *, timeout_seconds: float) -> Page | _End | None:
+        """Return the next page; END after the last one; None when it is not there in time.
+
+        Raises:
+            Exception: whatever the iterator raised.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._ended, timeout=timeout_seconds)
+            if self._ready:
+                return self._pop()
+            if self._error is not None:
+                raise self._error
+            return END if self._ended else None
+
+    def _pop(self) -> Page:
+        page = self._ready.popleft()
+        self._ready_bytes -= page.size_bytes
+        self._changed.notify_all()
+        return page
+
+    def _run(self) -> None:
+        try:
+            for page in self._pages:
+                if not self._put(page):
+                    break
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the page is taken
+            self._error = error
+        finally:
+            close = getattr(self._pages, "close", None)
+            if close is not None:
+                close()
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _put(self, page: Page) -> bool:
+        """Wait for room and add the page; False when nobody wants it any more."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or not self._ready or self._ready_bytes + page.size_bytes <= self._max_bytes
+            )
+            if self._stopped:
+                return False
+            self._ready.append(page)
+            self._ready_bytes += page.size_bytes
+            self._changed.notify_all()
+            return True

@@ -1,0 +1,279 @@
+"""The life of runs and parts in Postgres: request, claim, commit, wait, end. No network, no Celery."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
+from django.utils.module_loading import import_string
+
+from ingestion import feeds, owners
+from ingestion.errors import AlreadyRunning, PartTaken
+from ingestion.models import ACTIVE, FeedState, Part, Reject, Run, State, Trigger
+from ingestion.types import Counts, Cursor, Rejection
+
+log = structlog.get_logger(__name__)
+
+# An owner that has not renewed for this long is taken for dead. Owners renew every few seconds and at each commit.
+LEASE: Final = timedelta(seconds=20)
+# Wait before a part without progress is taken up again; doubled with each attempt.
+BACKOFF: Final = timedelta(seconds=2)
+BACKOFF_MAX: Final = timedelta(minutes=10)
+# A part that was woken and not claimed is woken again after this long: its message may be lost.
+WAKE_AGAIN: Final = timedelta(seconds=10)
+# Rejects keep the start of the record; its size and hash tell about the rest.
+RAW_BYTES: Final = 64 * 1024
+
+
+def remember_feeds() -> None:
+    """Give every declared feed its row, so that it can be seen and triggered before its first run."""
+    FeedState.objects.bulk_create([FeedState(name=feed.name) for feed in feeds.declared()], ignore_conflicts=True)
+
+
+def remember_feeds_after_migrate(**_: object) -> None:
+    """Do so after `migrate`, unless it has just removed the table."""
+    if FeedState._meta.db_table in connection.introspection.table_names():
+        remember_feeds()
+
+
+def request(name: str, *, trigger: Trigger, by: str = "", wake_workers: bool = True) -> tuple[Run, bool]:
+    """Queue a run of the feed, unless one is active; return the active run and whether it is new.
+
+    The workers are woken after the caller's transaction commits. A broker that is down does not matter: dispatch
+    finds the run.
+
+    Raises:
+        ConfigurationError: there is no such feed.
+    """
+    feeds.get(name)
+    feed, _ = FeedState.objects.get_or_create(name=name)
+    while True:
+        try:
+            with transaction.atomic():
+                run = Run.objects.create(feed=feed, trigger=trigger, requested_by=by)
+                part = Part.objects.create(run=run)
+        except IntegrityError as error:
+            if _constraint(error) != "ingestion_run_one_active_per_feed":
+                raise
+            if active := Run.objects.filter(feed=feed, state__in=ACTIVE).first():
+                return active, False
+            continue  # it ended between our INSERT and our SELECT
+        if wake_workers:
+            transaction.on_commit(partial(wake, [part.pk]))
+        return run, True
+
+
+def wake(part_ids: Iterable[int]) -> None:
+    """Ask the workers to go on with these parts; a failure is logged and left to dispatch."""
+    send = import_string(settings.INGESTION_WAKE)
+    for part_id in part_ids:
+        try:
+            send(part_id)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises, the run is safe in Postgres
+            log.warning(
+                "could not wake a worker; dispatch will", part=part_id, error=f"{type(error).__name__}: {error}"
+            )
+            return
+
+
+def claimable() -> Q:
+    """Parts that are due and unowned."""
+    return (
+        Q(state=State.QUEUED)
+        | Q(state=State.WAITING, next_attempt_at__lte=Now())
+        | Q(state=State.RUNNING, leased_until__lt=Now())
+    )
+
+
+def due_parts() -> list[int]:
+    """Return the parts to wake now, and note that they were; concurrent callers get different ones."""
+    quiet = Q(woken_at=None) | Q(woken_at__lt=Now() - WAKE_AGAIN)
+    with transaction.atomic():
+        due = list(
+            Part.objects.filter(claimable(), quiet)
+            .select_for_update(skip_locked=True)
+            .values_list("pk", flat=True)
+            .order_by("pk")
+        )
+        Part.objects.filter(pk__in=due).update(woken_at=Now())
+    return due
+
+
+def free_abandoned() -> int:
+    """Queue the parts whose owner was a process of this host that is gone, without waiting for their leases."""
+    freed = 0
+    for part in Part.objects.filter(state=State.RUNNING):
+        if owners.is_gone(part.owner):
+            freed += _owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None)
+    return freed
+
+
+def claim(part_id: int, *, now: bool = False) -> Part:
+    """Take the part over for this process by raising its epoch.
+
+    Args:
+        now: also take a part that waits for its next attempt.
+
+    Raises:
+        PartTaken: it has ended, is not due, or is owned.
+    """
+    allowed = claimable() | Q(state=State.WAITING) if now else claimable()
+    with transaction.atomic():
+        claimed = Part.objects.filter(allowed, pk=part_id).update(
+            state=State.RUNNING,
+            epoch=F("epoch") + 1,
+            owner=owners.current(),
+            leased_until=Now() + LEASE,
+            attempts=F("attempts") + 1,
+            next_attempt_at=None,
+            waiting_for="",
+        )
+        if not claimed:
+            raise PartTaken(f"part {part_id} is not due or somebody else advances it")
+        part = Part.objects.select_related("run__feed").get(pk=part_id)
+        Run.objects.filter(pk=part.run_id).update(state=State.RUNNING, started_at=Coalesce("started_at", Now()))
+    return part
+
+
+def request_and_claim(name: str, *, trigger: Trigger, by: str = "") -> Part:
+    """Start a run of the feed that this process advances; take an active one over when nobody else advances it.
+
+    Raises:
+        AlreadyRunning: somebody else advances the feed's active run.
+        ConfigurationError: there is no such feed.
+    """
+    free_abandoned()
+    with transaction.atomic():
+        run, _ = request(name, trigger=trigger, by=by, wake_workers=False)
+        part = run.parts.get()
+        try:
+            return claim(part.pk, now=True)
+        except PartTaken:
+            part.refresh_from_db()
+            since = f"{run.started_at or run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+            raise AlreadyRunning(
+                f"{name} is already running since {since}: run {run.pk}, advanced by {part.owner}"
+            ) from None
+
+
+def renew(part: Part) -> None:
+    """Keep the part; call it more often than every LEASE.
+
+    Raises:
+        PartTaken: somebody else took it over.
+    """
+    if not _owned(part).update(leased_until=Now() + LEASE):
+        raise PartTaken(f"{part} was taken over")
+
+
+def commit(part: Part, *, cursor: Cursor | None, counts: Counts, rejections: Sequence[Rejection]) -> Run:
+    """Write a chunk's cursor, counters and rejects, in the caller's transaction; return the run as it then is.
+
+    Raises:
+        PartTaken: somebody else took the part over; the caller's transaction must not commit.
+    """
+    if not _owned(part).update(cursor=cursor, leased_until=Now() + LEASE, attempts=0):
+        raise PartTaken(f"{part} was taken over")
+    Reject.objects.bulk_create(_reject(part, rejection) for rejection in rejections)
+    Run.objects.filter(pk=part.run_id).update(
+        first_commit_at=Coalesce("first_commit_at", Now()),
+        pages=F("pages") + counts.pages,
+        read=F("read") + counts.read,
+        inserted=F("inserted") + counts.inserted,
+        updated=F("updated") + counts.updated,
+        unchanged=F("unchanged") + counts.unchanged,
+        deleted=F("deleted") + counts.deleted,
+        duplicates=F("duplicates") + counts.duplicates,
+        rejected=F("rejected") + counts.rejected,
+    )
+    return Run.objects.get(pk=part.run_id)
+
+
+def release(part: Part) -> None:
+    """Give the part back at the end of a slice; it is due at once.
+
+    Raises:
+        PartTaken: somebody else took it over.
+    """
+    if not _owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=0, woken_at=Now()):
+        raise PartTaken(f"{part} was taken over")
+
+
+def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) -> State:
+    """Let the part wait for its next attempt, or end it when `limit` attempts brought no progress.
+
+    Raises:
+        PartTaken: somebody else took it over.
+    """
+    if part.attempts >= limit:
+        end(part, State.FAILED, error=f"{reason}; gave up after {part.attempts} attempts without progress")
+        return State.FAILED
+    backoff = min(BACKOFF * 2 ** (part.attempts - 1), BACKOFF_MAX)
+    with transaction.atomic():
+        waiting = _owned(part).update(
+            state=State.WAITING,
+            owner="",
+            leased_until=None,
+            next_attempt_at=Now() + max(backoff, wait or backoff),
+            waiting_for=reason,
+        )
+        if not waiting:
+            raise PartTaken(f"{part} was taken over")
+        Run.objects.filter(pk=part.run_id).update(state=State.WAITING)
+    return State.WAITING
+
+
+def end(part: Part, state: State, *, error: str = "") -> None:
+    """End the part, and with the last active part the run. Joins the caller's transaction.
+
+    Raises:
+        PartTaken: somebody else took it over.
+    """
+    with transaction.atomic():
+        if not _owned(part).update(state=state, owner="", leased_until=None):
+            raise PartTaken(f"{part} was taken over")
+        run = Run.objects.select_for_update().get(pk=part.run_id)
+        if error and not run.error:
+            Run.objects.filter(pk=run.pk).update(error=error)
+        ends = set(run.parts.values_list("state", flat=True))
+        if ends.isdisjoint(ACTIVE):
+            # The worst end of any part is the run's.
+            worst = next(s for s in (State.FAILED, State.CANCELLED, State.SUCCEEDED) if s in ends)
+            Run.objects.filter(pk=run.pk).update(state=worst, finished_at=Now())
+
+
+def _owned(part: Part) -> QuerySet[Part]:
+    """Return the part as long as it is still ours: the fence of every write."""
+    return Part.objects.filter(pk=part.pk, epoch=part.epoch, state=State.RUNNING)
+
+
+def _reject(part: Part, rejection: Rejection) -> Reject:
+    return Reject(
+        feed=part.run.feed,
+        run=part.run,
+        reason=rejection.reason,
+        field=rejection.field or "",
+        detail=_storable(rejection.detail),
+        page=rejection.page,
+        position=rejection.position,
+        key=_storable(rejection.key or "")[:255],
+        raw=rejection.raw[:RAW_BYTES],
+        size_bytes=len(rejection.raw),
+        digest=hashlib.sha256(rejection.raw).hexdigest(),
+    )
+
+
+def _storable(text: str) -> str:
+    """Make text of a bad record safe to store and show; the exact bytes are in `raw`."""
+    return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
+
+
+def _constraint(error: IntegrityError) -> str | None:
+    diagnostics = getattr(error.__cause__, "diag", None)
+    return getattr(diagnostics, "constraint_name", None)

@@ -1,0 +1,51 @@
+"""The values that travel through the stages; no behaviour, no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+# JSON that says where a part goes on; never holds a secret.
+Cursor = dict[str, Any]
+# One cleaned record: values in column order, None for NULL.
+Row = tuple[Any, ...]
+# One remote object as it was received: a view of its JSON text inside the page's body.
+Record = msgspec.Raw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """One unit of fetch. `following` is the cursor of the next page, or None after the last one."""
+
+    number: int
+    records: Sequence[Record]
+    size_bytes: int
+    following: Cursor | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejection:
+    """A record that cannot become a row, and why. `raw` is its text as received."""
+
+    reason: str
+    field: str | None
+    detail: str
+    page: int
+    position: int
+    key: str | None
+    raw: bytes
+
+
+@dataclass(kw_only=True, slots=True)
+class Counts:
+    """What happened to the records of a chunk or a run; `read` is the sum of the others but `pages` and `deleted`."""
+
+    pages: int = 0
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    duplicates: int = 0
+    rejected: int = 0

@@ -1,0 +1,1 @@
+"""The example feed: JSONPlaceholder's photo collection."""

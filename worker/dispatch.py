@@ -1,0 +1,57 @@
+"""Wake-ups: Celery messages that make a worker look at a part. Postgres knows what is due, so any may be lost."""
+
+from typing import Any
+
+import structlog
+from celery import current_app
+from celery.signals import worker_ready
+from django.conf import settings
+from django.db import DatabaseError, connection
+
+from ingestion import runs
+
+log = structlog.get_logger(__name__)
+
+
+def wake(part: int) -> None:
+    """Send the message that advances a part.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is not reachable; dispatch will find the part.
+    """
+    current_app.send_task("worker.advance", kwargs={"part": part})
+
+
+def wake_due() -> int:
+    """Wake every part that is due and unowned; return how many. Safe in any number of copies."""
+    runs.free_abandoned()
+    due = runs.due_parts()
+    runs.wake(due)
+    if due:
+        log.info("woke due parts", parts=len(due))
+    return len(due)
+
+
+def connect() -> None:
+    """Dispatch when a worker starts, and keep doing so from its timer: beat may be down."""
+    worker_ready.connect(_on_worker_ready, weak=False, dispatch_uid="worker.dispatch")
+
+
+def _on_worker_ready(sender: Any, **_: Any) -> None:
+    try:
+        wake_due()
+    except DatabaseError as error:
+        log.warning("could not dispatch at start", error=str(error))
+    finally:
+        # This is the parent of the pool: its children must not inherit an open connection.
+        connection.close()
+    every = settings.DISPATCH_EVERY.total_seconds()
+    sender.timer.call_repeatedly(every, _send_dispatch, (every,))
+
+
+def _send_dispatch(every: float) -> None:
+    try:
+        # A dispatch nobody took in time is worth nothing: the next one sees the same.
+        current_app.send_task("worker.dispatch", expires=every)
+    except Exception as error:  # noqa: BLE001 - the timer must survive whatever the broker's client raises
+        log.warning("could not send dispatch", error=f"{type(error).__name__}: {error}")

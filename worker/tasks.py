@@ -1,0 +1,44 @@
+"""The tasks: doors with ids and names as arguments. Each may run twice, be lost, or be killed anywhere."""
+
+from typing import Any
+
+import structlog
+from celery import shared_task
+from django.conf import settings
+
+from ingestion import pipeline, runs
+from ingestion.errors import ConfigurationError, PartTaken
+from ingestion.models import State, Trigger
+from worker import dispatch
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(name="worker.advance")
+def advance(*, part: int, **_: Any) -> None:
+    """Advance one part for one slice, and ask for the next slice when it is not done."""
+    try:
+        state = pipeline.advance(part, slice_seconds=settings.SLICE_SECONDS)
+    except PartTaken as error:
+        log.debug("left without effect", reason=str(error))
+        return
+    if state == State.QUEUED:
+        dispatch.wake(part)
+
+
+@shared_task(name="worker.sync")
+def sync(*, feed: str, **_: Any) -> None:
+    """Start a run of the feed, as its schedule asks."""
+    try:
+        run, created = runs.request(feed, trigger=Trigger.SCHEDULE)
+    except ConfigurationError as error:
+        log.warning("schedule without a feed: disable or delete its entry in the admin", feed=feed, error=str(error))
+        return
+    if not created:
+        log.info("already running", feed=feed, run=run.pk)
+
+
+@shared_task(name="worker.dispatch")
+def dispatch_due(**_: Any) -> None:
+    """Wake every part that is due and unowned."""
+    dispatch.wake_due()
