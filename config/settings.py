@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import environ
@@ -22,6 +23,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 EXTRA_APPS = [name.strip() for name in env.list("EXTRA_APPS", default=[]) if name.strip()]
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# Where the worker and beat write the heartbeat that a container's health check reads; none is written when unset.
+HEALTH_FILE = env.str("HEALTH_FILE", default="")
 
 EMBEDDED_POSTGRES = not DATABASE_URL
 EMBEDDED_REDIS = not REDIS_URL
@@ -29,16 +32,17 @@ EMBEDDED_REDIS = not REDIS_URL
 LOCAL = EMBEDDED_POSTGRES or DEBUG
 HTTPS = env.bool("HTTPS", default=not LOCAL)
 
-_addresses = servers.addresses(DATA_DIR) if LOCAL or EMBEDDED_REDIS else None
+# Where the embedded servers listen, and generated secrets: made in DATA_DIR on first need.
+_addresses = partial(servers.addresses, DATA_DIR)
 
 # Without a SECRET_KEY a production process fails here, with the variable's name.
-SECRET_KEY = env.str("SECRET_KEY", default=_addresses.secret_key) if LOCAL and _addresses else env.str("SECRET_KEY")
+SECRET_KEY = env.str("SECRET_KEY", default=_addresses().secret_key) if LOCAL else env.str("SECRET_KEY")
 if LOCAL and not ALLOWED_HOSTS:
     ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 # The remote of the photos feed; the bundled sample API when unset.
 PHOTOS_API_URL = env.str("PHOTOS_API_URL", default="") or (
-    f"http://127.0.0.1:{_addresses.sample_api_port}" if _addresses else ""
+    f"http://127.0.0.1:{_addresses().sample_api_port}" if LOCAL else ""
 )
 
 INSTALLED_APPS = [
@@ -81,7 +85,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.db_url_config(DATABASE_URL) if DATABASE_URL else dict(_addresses.database)}
+DATABASES = {"default": env.db_url_config(DATABASE_URL) if DATABASE_URL else dict(_addresses().database)}
 DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -126,7 +130,7 @@ INGESTION_NEXT_RUN_AT = "worker.schedules.next_run_at"
 
 # A slice ends itself after a minute; the limits below only catch one that hangs.
 SLICE_SECONDS = 60
-CELERY_BROKER_URL = REDIS_URL or _addresses.redis_url
+CELERY_BROKER_URL = REDIS_URL or _addresses().redis_url
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Longer than the hard time limit: a message must not be delivered again while its task runs.
@@ -151,7 +155,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
 CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = True
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_IMPORTS = ["worker.heartbeats"]
+CELERY_BEAT_SCHEDULER = "worker.heartbeats:Scheduler"  # django-celery-beat's, with a heartbeat
 CELERY_BEAT_SYNC_EVERY = 1
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_TIMEZONE = "UTC"

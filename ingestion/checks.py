@@ -39,7 +39,7 @@ def register_checks() -> None:
 def check_feeds(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Check every declared feed against its model, without touching the database."""
     declared = feeds.declared()
-    messages = [*_check_names(declared)]
+    messages: list[CheckMessage] = [*_check_names(declared)]
     for feed in declared:
         messages += _check_columns(feed)
         messages += _check_key(feed)

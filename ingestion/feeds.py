@@ -208,5 +208,4 @@ def _default(field: ModelField, rule: Rule) -> Any:
 
 def _limits(field: ModelField) -> tuple[int, int]:
     connection = connections[router.db_for_write(field.model)]
-    low, high = connection.ops.integer_field_range(field.get_internal_type())
-    return int(low if low is not None else -(2**63)), int(high if high is not None else 2**63 - 1)
+    return connection.ops.integer_field_range(field.get_internal_type())

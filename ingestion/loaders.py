@@ -1,5 +1,6 @@
 """Lines of COPY text into tables: the SQL of staging and merging. The caller owns the transaction."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,12 +24,14 @@ class Stream(Protocol):
 
 
 class Cursor(Protocol):
-    """What is used of a psycopg2 cursor; Django's cursor wrapper passes it through."""
+    """What is used of Django's cursor, which passes psycopg2's COPY through."""
 
     rowcount: int
+    db: Any
 
     def execute(self, query: Any, params: Any = None) -> Any: ...
     def fetchone(self) -> Any: ...
+    def fetchall(self) -> Any: ...
     def copy_expert(self, sql: Any, file: Any, size: int = ...) -> None: ...
 
 
@@ -54,6 +57,16 @@ class Loaded:
     updated: int = 0
     unchanged: int = 0
     duplicates: int = 0
+    sample: tuple["Difference", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One row that a load writes: its columns before (None for a new row) and after, as the database shows them."""
+
+    key: dict[str, Any]
+    before: dict[str, Any] | None
+    after: dict[str, Any]
 
 
 def set_timeouts(cursor: Cursor) -> None:
@@ -72,11 +85,11 @@ def append(cursor: Cursor, table: Table, stream: Stream) -> Loaded:
     return Loaded(stored=stored, inserted=stored)
 
 
-def upsert(cursor: Cursor, table: Table, stream: Stream) -> Loaded:
+def upsert(cursor: Cursor, table: Table, stream: Stream, *, sample_size: int = 0) -> Loaded:
     """COPY the lines into a private staging table and write what differs into the table.
 
     The last line of a key wins, the others count as duplicates. Rows that are equal already are neither written nor
-    locked. Raises as `append` does.
+    locked. The first `sample_size` differences are returned as well. Raises as `append` does.
     """
     # DROP ON COMMIT leaves nothing behind whatever happens, and works behind a pooler that pools transactions.
     cursor.execute(
@@ -85,6 +98,7 @@ def upsert(cursor: Cursor, table: Table, stream: Stream) -> Loaded:
         )
     )
     stored = _copy(cursor, _STAGE, table.columns, stream)
+    sample = _sample(cursor, table, sample_size) if sample_size else ()
     cursor.execute(_merge(table))
     distinct, inserted, updated = cursor.fetchone()
     cursor.execute(sql.SQL("DROP TABLE {}").format(_STAGE))
@@ -94,13 +108,15 @@ def upsert(cursor: Cursor, table: Table, stream: Stream) -> Loaded:
         updated=updated,
         unchanged=distinct - inserted - updated,
         duplicates=stored - distinct,
+        sample=sample,
     )
 
 
 def _copy(cursor: Cursor, target: sql.Identifier, columns: tuple[str, ...], stream: Stream) -> int:
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(target, _names(columns))
     try:
-        cursor.copy_expert(statement, stream, READ_SIZE)
+        with cursor.db.wrap_database_errors:  # Django wraps execute and fetch itself, but not COPY
+            cursor.copy_expert(statement, stream, READ_SIZE)
     except Exception:
         # The server only knows that the data stopped; what stopped it is kept in the stream.
         if stream.error is not None:
@@ -117,13 +133,9 @@ def _merge(table: Table) -> sql.Composed:
     go in order, because two loads in opposite orders would deadlock. In a table filled by one COPY, ctid is the order
     of the lines.
     """
-    others = tuple(name for name in table.columns if name not in table.key)
     return sql.SQL(
-        "WITH latest AS MATERIALIZED ("
-        " SELECT DISTINCT ON ({key}) {columns} FROM {stage} ORDER BY {key}, ctid DESC"
-        "), differing AS ("
-        " SELECT {latest_columns} FROM latest LEFT JOIN {table} AS target ON {same_key}"
-        " WHERE {absent} OR {differs_from_latest}"
+        "{latest}, differing AS ("
+        " SELECT {latest_columns} {from_differing}"
         "), written AS ("
         " INSERT INTO {table} AS target ({columns}) SELECT {columns} FROM differing ORDER BY {key}"
         " ON CONFLICT ({key}) DO {action}"
@@ -131,19 +143,61 @@ def _merge(table: Table) -> sql.Composed:
         ") SELECT (SELECT count(*) FROM latest),"
         " count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
     ).format(
+        latest=_latest(table),
         key=_names(table.key),
         columns=_names(table.columns),
-        stage=_STAGE,
         table=table.identifier,
         latest_columns=_names(table.columns, "latest"),
+        from_differing=_from_differing(table),
+        action=_action(_others(table)),
+    )
+
+
+def _latest(table: Table) -> sql.Composed:
+    return sql.SQL(
+        "WITH latest AS MATERIALIZED (SELECT DISTINCT ON ({key}) {columns} FROM {stage} ORDER BY {key}, ctid DESC)"
+    ).format(key=_names(table.key), columns=_names(table.columns), stage=_STAGE)
+
+
+def _from_differing(table: Table) -> sql.Composed:
+    """Pick from `latest` what the target lacks or has otherwise; `target` is NULL where it lacks the row."""
+    return sql.SQL(
+        "FROM latest LEFT JOIN {table} AS target ON {same_key} WHERE {first_key} IS NULL OR {differs}"
+    ).format(
+        table=table.identifier,
         same_key=sql.SQL(" AND ").join(
             sql.SQL("{} = {}").format(sql.Identifier("target", name), sql.Identifier("latest", name))
             for name in table.key
         ),
-        absent=sql.SQL("{} IS NULL").format(sql.Identifier("target", table.key[0])),
-        differs_from_latest=_differs(others, "latest"),
-        action=_action(others),
+        first_key=sql.Identifier("target", table.key[0]),
+        differs=_differs(_others(table), "latest"),
     )
+
+
+def _sample(cursor: Cursor, table: Table, size: int) -> tuple[Difference, ...]:
+    cursor.execute(
+        sql.SQL(
+            "{latest} SELECT to_jsonb(latest)::text, CASE WHEN {first_key} IS NOT NULL THEN to_jsonb(target)::text END"
+            " {from_differing} ORDER BY {latest_key} LIMIT {size}"
+        ).format(
+            latest=_latest(table),
+            first_key=sql.Identifier("target", table.key[0]),
+            from_differing=_from_differing(table),
+            latest_key=_names(table.key, "latest"),
+            size=sql.Literal(size),
+        )
+    )
+    return tuple(_difference(table, after, before) for after, before in cursor.fetchall())
+
+
+def _difference(table: Table, after: str, before: str | None) -> Difference:
+    new = json.loads(after)
+    old = {name: value for name, value in json.loads(before).items() if name in table.columns} if before else None
+    return Difference(key={name: new[name] for name in table.key}, before=old, after=new)
+
+
+def _others(table: Table) -> tuple[str, ...]:
+    return tuple(name for name in table.columns if name not in table.key)
 
 
 def _action(others: tuple[str, ...]) -> sql.Composable:

@@ -18,6 +18,7 @@ from ingestion.cleaning import CleanRecord, compile_columns, key_text
 from ingestion.encoding import encode_lines
 from ingestion.errors import IngestionError, PartTaken, RecordRejected, RetryLater, RunFailed
 from ingestion.feeds import Plan, RejectLimit
+from ingestion.loaders import Difference
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.prefetch import END, Prefetcher
 from ingestion.streams import StringIteratorIO
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 # How long one wait for a page lasts before the part's lease is renewed; well below runs.LEASE.
 RENEW_SECONDS: Final = 5.0
+# A dry run shows this many of the rows it would write.
+DIFF_ROWS: Final = 20
 # A small page that is rejected whole proves nothing about the feed.
 WHOLE_PAGE_RECORDS: Final = 10
 
@@ -41,7 +44,12 @@ def advance(part_id: int, *, slice_seconds: float) -> State:
 
 
 def advance_claimed(
-    part: Part, *, slice_seconds: float | None = None, patient: bool = True, limit: int | None = None
+    part: Part,
+    *,
+    slice_seconds: float | None = None,
+    patient: bool = True,
+    limit: int | None = None,
+    differences: list[Difference] | None = None,
 ) -> State:
     """Advance a part that this process has claimed.
 
@@ -49,13 +57,14 @@ def advance_claimed(
         slice_seconds: give the part back at the first chunk boundary after this long; None goes on to the end.
         patient: let the part wait for another attempt after a transient failure; otherwise it fails.
         limit: stop after this many records.
+        differences: filled with the first DIFF_ROWS rows that are written.
 
     Raises:
         PartTaken: somebody else took the part over; the open chunk was rolled back.
     """
     structlog.contextvars.bind_contextvars(feed=part.run.feed.name, run=part.run_id, part=part.number)
     try:
-        return _advance(part, slice_seconds, limit)
+        return _advance(part, slice_seconds, limit, differences)
     except PartTaken:
         raise
     except RetryLater as error:
@@ -73,7 +82,7 @@ def advance_claimed(
         structlog.contextvars.clear_contextvars()
 
 
-def _advance(part: Part, slice_seconds: float | None, limit: int | None) -> State:
+def _advance(part: Part, slice_seconds: float | None, limit: int | None, differences: list[Difference] | None) -> State:
     feed = feeds.get(part.run.feed.name)
     if part.attempts > feed.attempts:
         raise RunFailed(
@@ -87,7 +96,7 @@ def _advance(part: Part, slice_seconds: float | None, limit: int | None) -> Stat
     with Prefetcher(pages, max_bytes=feed.chunk_bytes // 2) as ahead:
         while page := _next_page(ahead, part):
             chunk = Chunk(plan=plan, clean=clean, first=page, ahead=ahead)
-            _load(chunk, part)
+            _load(chunk, part, differences)
             if chunk.last.following is None:
                 return State.SUCCEEDED
             if time.monotonic() >= ends_at:
@@ -189,12 +198,13 @@ class Chunk:
             )
 
 
-def _load(chunk: Chunk, part: Part) -> None:
+def _load(chunk: Chunk, part: Part, differences: list[Difference] | None) -> None:
     """Load one chunk and commit it with its cursor, counters and rejects; end the part with its last chunk."""
     plan = chunk.plan
+    sample_size = DIFF_ROWS - len(differences) if differences is not None else 0
     with transaction.atomic(using=plan.using), connections[plan.using].cursor() as cursor:
         loaders.set_timeouts(cursor)
-        loaded = loaders.upsert(cursor, plan.table, StringIteratorIO(chunk.lines()))
+        loaded = loaders.upsert(cursor, plan.table, StringIteratorIO(chunk.lines()), sample_size=sample_size)
         if loaded.stored != chunk.rows_yielded:
             raise RunFailed(
                 "copy_mismatch", f"COPY stored {loaded.stored} rows of {chunk.rows_yielded}; nothing was committed"
@@ -207,6 +217,8 @@ def _load(chunk: Chunk, part: Part) -> None:
         _check_reject_limit(run, plan.feed.reject_limit, chunk.rejections)
         if chunk.last.following is None:
             runs.end(part, State.SUCCEEDED)
+        if differences is not None:
+            differences.extend(loaded.sample)
     log.debug("chunk committed", pages=counts.pages, read=counts.read, written=counts.inserted + counts.updated)
 
 
@@ -260,7 +272,7 @@ class Report:
     """How a run in the foreground ended: its summary, and for a dry run what it would have changed."""
 
     summary: dict[str, Any]
-    diff: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
 
 def run_here(name: str, *, limit: int | None = None, dry_run: bool = False) -> Report:
@@ -282,8 +294,9 @@ def run_here(name: str, *, limit: int | None = None, dry_run: bool = False) -> R
         return Report(summary=_summary(part))
     with transaction.atomic():
         part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser())
-        advance_claimed(part, patient=False, limit=limit)
-        report = Report(summary=_summary(part) | {"run": None, "dry_run": True})
+        differences: list[Difference] = []
+        advance_claimed(part, patient=False, limit=limit, differences=differences)
+        report = Report(summary=_summary(part) | {"run": None, "dry_run": True}, differences=tuple(differences))
         transaction.set_rollback(True)
     return report
 

@@ -47,7 +47,7 @@ class JsonApi:
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
         url = self.url if isinstance(self.url, str) else self.url()
-        at = cursor or {"pages": 0, "at": self.pagination.first(), "digest": ""}
+        at: Cursor | None = cursor or {"pages": 0, "at": self.pagination.first(), "digest": ""}
         with Client(retry=self.retry, limits=self.limits, headers=self.headers) as client:
             while at:
                 response = client.get(url, {**self.params, **self.pagination.params(at["at"])})

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import msgspec
 from django.apps.registry import Apps
@@ -42,6 +43,8 @@ class LoadedPhoto(models.Model):
     raw_data = models.JSONField()
     created = models.DateTimeField(db_default=Now())
     updated = models.DateTimeField(db_default=Now())
+
+    objects: ClassVar[models.Manager["LoadedPhoto"]] = models.Manager()
 
     class Meta:
         # A registry of its own: the project's migrations, checks and admin must not see a table that comes and goes.

@@ -22,7 +22,7 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
-from django.db import connection, connections
+from django.db import connections
 
 Record = TypeVar("Record")
 
@@ -82,7 +82,7 @@ def _measure(
     make_records: Callable[[], Iterable[Record]],
     empty_table: Callable[[], None],
 ) -> Profile:
-    connection.ensure_connection()
+    empty_table()
     load(islice(make_records(), WARM_UP_RECORDS))
     empty_table()
     gc.collect()
@@ -101,19 +101,21 @@ def _in_new_process(measure: Callable[[], Profile]) -> Profile:
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_send_outcome, args=(measure, sending), daemon=True)
-    process.start()
-    sending.close()
     try:
+        process.start()
+        sending.close()
         outcome: Profile | str = receiving.recv()
     except EOFError:
         process.join()
         raise LoaderError(f"its process ended with status {process.exitcode} (-9: out of memory?)") from None
     except BaseException:  # interrupted: the load must not go on with nobody waiting for it
-        process.kill()
+        if process.is_alive():
+            process.kill()
         raise
     finally:
-        process.join()
         receiving.close()
+        if process.pid is not None:
+            process.join()
     if isinstance(outcome, str):
         raise LoaderError(outcome)
     return outcome
@@ -121,6 +123,7 @@ def _in_new_process(measure: Callable[[], Profile]) -> Profile:
 
 def _send_outcome(measure: Callable[[], Profile], sending: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the parent ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler is not meant for this process
     outcome: Profile | str
     try:
         outcome = measure()

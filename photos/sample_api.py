@@ -37,7 +37,7 @@ _COUNT = re.compile(r"0{0,9}[1-9][0-9]{0,17}")  # bounded: int() refuses thousan
 class PageCache:
     """Keep the pages asked for last, up to a number of bytes."""
 
-    _ENTRY_BYTES = 1_000  # what a page costs besides its body: key, tag, dict entry (about 600, rounded up)
+    _ENTRY_BYTES = 500  # what a page costs besides its body: key, tag, dict entry (430 by tracemalloc)
 
     def __init__(self, limit_bytes: int) -> None:
         self._pages: OrderedDict[tuple[str, range], tuple[bytes, str]] = OrderedDict()

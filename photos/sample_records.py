@@ -13,7 +13,7 @@ PHOTOS_PER_ALBUM = 50
 ALBUMS_PER_USER = 10
 BLOCK_RECORDS = 1_000  # written at a time, about 210 kB
 
-WORDS = (
+WORDS = (  # noqa: SIM905 (one literal a word would take a page)
     "accusamus accusantium ad adipisci alias aliquam aliquid amet aperiam architecto asperiores aspernatur atque "
     "aut autem beatae blanditiis commodi consectetur consequatur consequuntur corporis corrupti culpa cum cumque "
     "cupiditate debitis delectus deleniti deserunt dicta dignissimos distinctio dolor dolore dolorem doloremque "
@@ -27,7 +27,7 @@ WORDS = (
     "reprehenderit repudiandae rerum saepe sapiente sed sequi similique sint sit soluta sunt suscipit tempora "
     "tempore tenetur totam ullam unde ut vel velit veniam veritatis vero vitae voluptas voluptate voluptatem "
     "voluptates voluptatibus voluptatum"
-).split()  # noqa: SIM905 (a list of 170 literals would take a page)
+).split()
 
 _MASK = (1 << 64) - 1
 

@@ -49,8 +49,8 @@ def _next(entry: PeriodicTask, feed: str) -> datetime | None:
     if json.loads(entry.kwargs or "{}").get("feed") != feed:
         return None
     last = entry.last_run_at or entry.date_changed
-    remaining: Any = entry.schedule.remaining_estimate(last)
-    return timezone.now() + max(remaining, remaining * 0)
+    remaining: timedelta = entry.schedule.remaining_estimate(last)
+    return timezone.now() + max(remaining, timedelta(0))
 
 
 def _create(name: str, task: str, every: timedelta, **fields: Any) -> None:

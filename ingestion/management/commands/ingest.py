@@ -7,7 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ingestion import pipeline
 from ingestion.errors import IngestionError
+from ingestion.loaders import Difference
 from ingestion.models import State
+
+SHOWN_CHARACTERS = 300
 
 
 class Command(BaseCommand):
@@ -27,11 +30,27 @@ class Command(BaseCommand):
             report = pipeline.run_here(options["feed"], limit=options["limit"], dry_run=options["dry_run"])
         except IngestionError as error:
             raise CommandError(str(error)) from error
-        for line in report.diff:
-            self.stdout.write(line)
+        for difference in report.differences:
+            self.stdout.write(show(difference))
         self.stdout.write(json.dumps(report.summary) if options["json"] else describe(report.summary))
         if report.summary["state"] != State.SUCCEEDED:
             raise SystemExit(1)
+
+
+def show(difference: Difference) -> str:
+    """Return one row of a dry run's diff as a line: `+` for a new row, `~` with the columns that change."""
+    key = ", ".join(f"{name}={value}" for name, value in difference.key.items())
+    before = difference.before
+    if before is None:
+        return f"+ {key}: {_shortened(difference.after)}"
+    changed = {name: value for name, value in difference.after.items() if before[name] != value}
+    was = {name: before[name] for name in changed}
+    return f"~ {key}: {_shortened(was)} -> {_shortened(changed)}"
+
+
+def _shortened(values: dict[str, Any]) -> str:
+    text = json.dumps(values, ensure_ascii=False)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def describe(summary: dict[str, Any]) -> str:

@@ -3,8 +3,11 @@
 import argparse
 import io
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -58,7 +61,8 @@ class Command(BaseCommand):
         names = list(dict.fromkeys(options["loader"] or article.LOADERS))
         article.create_table()
         try:
-            outcomes = list(self._load_with_each(names, options["times"]))
+            with _terminated_as_interrupted():
+                outcomes = list(self._load_with_each(names, options["times"]))
         except KeyboardInterrupt:
             raise CommandError("interrupted", returncode=130) from None  # as a shell reports SIGINT
         finally:
@@ -94,6 +98,19 @@ class Command(BaseCommand):
         error = error or complaint(contents, rows=times * PHOTOS, reference=reference)
         outcome = Outcome(loader=name, rows=contents.rows, seconds=seconds, peak_mib=peak_mib, error=error)
         return outcome, contents
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: the load is stopped and the table dropped."""
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def make_photos(times: int) -> Iterator[article.Photo]:

@@ -1,0 +1,139 @@
+"""Loaders against real tables: exact counts, nothing written when nothing differs, odd names and contents."""
+
+import re
+
+import pytest
+from django.db import DataError, connection, transaction
+from psycopg2 import sql
+
+from ingestion.encoding import encode_lines
+from ingestion.loaders import Table, append, upsert
+from ingestion.streams import StringIteratorIO
+
+pytestmark = pytest.mark.django_db
+
+TABLE = Table(name='odd "Name"', columns=("Key", "value", "doc"), key=("Key",))
+
+
+@pytest.fixture
+def cursor():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            'CREATE TABLE "odd ""Name""" ("Key" bigint PRIMARY KEY, value varchar(20), doc jsonb, '
+            "own text DEFAULT 'kept')"
+        )
+        yield cursor
+
+
+def stream(rows, kinds=("integer", "text", "json")):
+    return StringIteratorIO(encode_lines(rows, kinds))
+
+
+def stored(cursor):
+    cursor.execute('SELECT "Key", value, doc::text, own FROM "odd ""Name""" ORDER BY 1')
+    return cursor.fetchall()
+
+
+def counts(loaded):
+    return (loaded.stored, loaded.inserted, loaded.updated, loaded.unchanged, loaded.duplicates)
+
+
+def test_first_upsert_inserts_every_row(cursor):
+    loaded = upsert(cursor, TABLE, stream([(2, "b", '{"x": 1}'), (1, "a", "[]")]))
+    assert counts(loaded) == (2, 2, 0, 0, 0)
+    assert stored(cursor) == [(1, "a", "[]", "kept"), (2, "b", '{"x": 1}', "kept")]
+
+
+def test_upsert_counts_inserted_updated_unchanged_and_duplicates_exactly(cursor):
+    upsert(cursor, TABLE, stream([(1, "a", "[]"), (2, "b", "[]"), (3, None, None)]))
+    rows = [(1, "a", "[]"), (2, "B", "[]"), (3, None, None), (4, "x", "{}"), (4, "y", "{}"), (2, "C", "[]")]
+    assert counts(upsert(cursor, TABLE, stream(rows))) == (6, 1, 1, 2, 2)
+    assert [row[:2] for row in stored(cursor)] == [(1, "a"), (2, "C"), (3, None), (4, "y")]
+
+
+def test_null_and_value_differ_both_ways(cursor):
+    upsert(cursor, TABLE, stream([(1, None, None), (2, "b", "1")]))
+    assert counts(upsert(cursor, TABLE, stream([(1, "a", None), (2, None, "1")]))) == (2, 0, 2, 0, 0)
+
+
+def test_last_line_of_a_key_wins_over_many_pages_of_staging(cursor):
+    rows = [(number % 7, f"turn {number // 7}", None) for number in range(7 * 3000)]
+    assert counts(upsert(cursor, TABLE, stream(rows))) == (21000, 7, 0, 0, 20993)
+    assert {row[1] for row in stored(cursor)} == {"turn 2999"}
+
+
+def test_columns_the_feed_does_not_own_stay(cursor):
+    upsert(cursor, TABLE, stream([(1, "a", "[]")]))
+    cursor.execute('UPDATE "odd ""Name""" SET own = \'by hand\'')
+    upsert(cursor, TABLE, stream([(1, "b", "[]")]))
+    assert stored(cursor) == [(1, "b", "[]", "by hand")]
+
+
+def test_json_that_differs_only_in_form_is_unchanged(cursor):
+    upsert(cursor, TABLE, stream([(1, "a", '{"x": 1, "y": 2}')]))
+    assert counts(upsert(cursor, TABLE, stream([(1, "a", '{ "y":2,\n"x":1 }')]))) == (1, 0, 0, 1, 0)
+
+
+def test_upsert_of_nothing_counts_nothing(cursor):
+    assert counts(upsert(cursor, TABLE, stream([]))) == (0, 0, 0, 0, 0)
+
+
+def test_a_table_that_is_all_key_inserts_only_what_is_new(cursor):
+    table = Table(name=TABLE.name, columns=("Key",), key=("Key",))
+    upsert(cursor, table, stream([(1,)], ["integer"]))
+    assert counts(upsert(cursor, table, stream([(1,), (2,), (2,)], ["integer"]))) == (3, 1, 0, 1, 1)
+
+
+def test_composite_key(cursor):
+    cursor.execute("CREATE TABLE pairs (a bigint, b text, c text, UNIQUE (a, b))")
+    table = Table(name="pairs", columns=("a", "b", "c"), key=("a", "b"))
+    kinds = ("integer", "text", "text")
+    upsert(cursor, table, stream([(1, "x", "1"), (1, "y", "1")], kinds))
+    rows = [(1, "x", "1"), (1, "y", "2"), (2, "x", "1")]
+    assert counts(upsert(cursor, table, stream(rows, kinds))) == (3, 1, 1, 1, 0)
+
+
+def test_append_stores_every_line(cursor):
+    loaded = append(cursor, TABLE, stream([(1, "a\tb\n\\N", "[]"), (2, r"\.", "[]"), (3, None, None)]))
+    assert counts(loaded) == (3, 3, 0, 0, 0)
+    assert [row[1] for row in stored(cursor)] == ["a\tb\n\\N", r"\.", None]
+
+
+def test_exception_of_the_generator_comes_out_as_it_was(cursor):
+    def rows():
+        yield (1, "a", "[]")
+        raise LookupError("secret text")
+
+    with pytest.raises(LookupError, match="secret text"), transaction.atomic():
+        upsert(cursor, TABLE, stream(rows()))
+    assert stored(cursor) == []
+
+
+def test_a_line_the_database_refuses_names_line_and_column(cursor):
+    with pytest.raises(DataError) as refused, transaction.atomic():
+        upsert(cursor, TABLE, stream([(1, "a", "[]"), (2, "x" * 21, "[]")]))
+    assert re.search(r"line 2, column value", refused.value.__cause__.diag.context)
+
+
+def test_no_staging_is_left_and_a_second_load_in_the_same_transaction_works(cursor):
+    upsert(cursor, TABLE, stream([(1, "a", "[]")]))
+    upsert(cursor, TABLE, stream([(2, "a", "[]")]))
+    cursor.execute("SELECT count(*) FROM pg_class WHERE relname = 'ingestion_stage'")
+    assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_identical_rows_are_neither_written_nor_locked():
+    table = Table(name="photos_copy", columns=("id", "title"), key=("id",))
+    rows = [(number, f"title {number}") for number in range(100)]
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE photos_copy (id bigint PRIMARY KEY, title text)")
+        try:
+            for _ in range(2):
+                with transaction.atomic():
+                    loaded = upsert(cursor, table, stream(rows, ("integer", "text")))
+            assert counts(loaded) == (100, 0, 0, 100, 0)
+            cursor.execute("SELECT count(*) FROM photos_copy WHERE xmax <> '0'")
+            assert cursor.fetchone() == (0,)
+        finally:
+            cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier("photos_copy")))
