@@ -7,6 +7,7 @@ from pathlib import Path
 
 import environ
 import structlog
+from django.core.exceptions import ImproperlyConfigured
 
 from config import servers
 
@@ -36,7 +37,9 @@ HTTPS = env.bool("HTTPS", default=not LOCAL)
 _addresses = partial(servers.addresses, DATA_DIR)
 
 # Without a SECRET_KEY a production process fails here, with the variable's name.
-SECRET_KEY = env.str("SECRET_KEY", default=_addresses().secret_key) if LOCAL else env.str("SECRET_KEY")
+SECRET_KEY = env.str("SECRET_KEY", default="") or (_addresses().secret_key if LOCAL else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("Set the SECRET_KEY environment variable")
 if LOCAL and not ALLOWED_HOSTS:
     ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
@@ -96,8 +99,9 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=str(DATA_DIR / "static"))
-# On a developer's machine files come straight from the apps; an image collects and fingerprints them.
-WHITENOISE_USE_FINDERS = LOCAL
+# On a developer's machine files come straight from the apps when they are asked for; an image collects and
+# fingerprints them.
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = LOCAL
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -125,8 +129,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 
 # How the engine asks the workers to go on with a part; it imports no worker itself.
 INGESTION_WAKE = "worker.dispatch.wake"
-# Who knows when a feed runs next.
-INGESTION_NEXT_RUN_AT = "worker.schedules.next_run_at"
+# Who knows when each feed runs next.
+INGESTION_NEXT_RUNS = "worker.schedules.next_runs"
 
 # A slice ends itself after a minute; the limits below only catch one that hangs.
 SLICE_SECONDS = 60

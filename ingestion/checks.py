@@ -11,6 +11,8 @@
 | ingestion.E007 | a column type the engine does not know |
 | ingestion.E008 | a model outside the database that holds the runs |
 | ingestion.E009 | a name PostgreSQL would cut |
+| ingestion.E010 | a rule that does not fit the column's type |
+| ingestion.E011 | a default that the column cannot hold |
 """
 
 import re
@@ -23,6 +25,8 @@ from django.core.checks import CheckMessage, Error, register
 from django.db import models, router
 
 from ingestion import feeds
+from ingestion.cleaning import Rule
+from ingestion.errors import ConfigurationError
 from ingestion.feeds import Feed, ModelField
 from ingestion.models import Run
 
@@ -37,17 +41,19 @@ def register_checks() -> None:
 
 
 def check_feeds(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Check every declared feed against its model, without touching the database."""
-    declared = feeds.declared()
-    messages: list[CheckMessage] = [*_check_names(declared)]
+    """Check every declared feed."""
+    return [*problems(feeds.declared())]
+
+
+def problems(declared: Sequence[Feed]) -> Iterator[Error]:
+    """Check feeds against each other and against their models, without touching the database."""
+    yield from _check_names(declared)
     for feed in declared:
-        messages += _check_columns(feed)
-        messages += _check_key(feed)
-        messages += _check_table(feed)
-    return messages
+        found = [*_check_columns(feed), *_check_key(feed), *_check_table(feed)]
+        yield from found or _check_defaults(feed)
 
 
-def _check_names(declared: list[Feed]) -> Iterator[Error]:
+def _check_names(declared: Sequence[Feed]) -> Iterator[Error]:
     for name, count in Counter(feed.name for feed in declared).items():
         if count > 1:
             yield Error(
@@ -67,22 +73,16 @@ def _check_names(declared: list[Feed]) -> Iterator[Error]:
 
 def _check_columns(feed: Feed) -> Iterator[Error]:
     model = feed.target.model
-    known = _fields(model)
-    for name in feed.columns:
+    known = feeds.columns_of(model)
+    for name, rule in feed.columns.items():
         if name not in known:
             yield _error(
                 feed, "E003", f"{model._meta.label} has no column {name!r}.", f"Its columns: {', '.join(known)}."
             )
-        elif feeds.kind_of(known[name]) is None:
-            kind = known[name].get_internal_type()
-            yield _error(
-                feed,
-                "E007",
-                f"{model._meta.label}.{name} is a {kind}, which is not supported.",
-                "Leave it out of the feed.",
-            )
+        else:
+            yield from _check_type(feed, known[name], feeds.as_rule(rule))
     filled = {known[name].name for name in feed.columns if name in known}
-    for field in model._meta.concrete_fields:
+    for field in dict.fromkeys(known.values()):
         if field.name not in filled and not _database_fills(field):
             yield _error(
                 feed,
@@ -92,9 +92,20 @@ def _check_columns(feed: Feed) -> Iterator[Error]:
             )
 
 
+def _check_type(feed: Feed, field: ModelField, rule: Rule) -> Iterator[Error]:
+    what = f"{field.model._meta.label}.{field.name} is a {field.get_internal_type()}"
+    if feeds.kind_of(field) is None:
+        yield _error(feed, "E007", f"{what}, which is not supported.", "Leave it out of the feed.")
+    elif not feeds.rule_fits(field, rule):
+        given = "whole_record" if rule.path is None else f"{rule.kind}({'.'.join(rule.path)!r})"
+        yield _error(
+            feed, "E010", f"{what}, which {given} cannot fill.", "Give the path alone, or use another kind of column."
+        )
+
+
 def _check_key(feed: Feed) -> Iterator[Error]:
     model = feed.target.model
-    known = _fields(model)
+    known = feeds.columns_of(model)
     key = feed.target.key_fields
     for name in key:
         if name not in feed.columns:
@@ -120,16 +131,20 @@ def _check_table(feed: Feed) -> Iterator[Error]:
             f"the runs are in {router.db_for_write(Run)!r}.",
             "Rows and cursor are committed together, so both must be in one database.",
         )
-    names = [model._meta.db_table, *(str(field.column) for field in model._meta.concrete_fields)]
-    for name in names:
+    names = [model._meta.db_table, *(str(field.column) for field in feeds.columns_of(model).values())]
+    for name in dict.fromkeys(names):
         if "\x00" in name or len(name.encode()) > _IDENTIFIER_BYTES:
             yield _error(
                 feed, "E009", f"PostgreSQL would cut the name {name[:80]!r}.", f"Use at most {_IDENTIFIER_BYTES} bytes."
             )
 
 
-def _fields(model: type[models.Model]) -> dict[str, ModelField]:
-    return {name: field for field in model._meta.concrete_fields for name in dict.fromkeys((field.name, field.attname))}
+def _check_defaults(feed: Feed) -> Iterator[Error]:
+    """Try what every run begins with, once nothing else is wrong."""
+    try:
+        feeds.resolve(feed)
+    except ConfigurationError as error:
+        yield _error(feed, "E011", f"{error}.", "Change the default of the rule or of the model's field.")
 
 
 def _database_fills(field: ModelField) -> bool:
@@ -140,6 +155,8 @@ def _database_fills(field: ModelField) -> bool:
 def _is_unique(model: type[models.Model], key: set[str]) -> bool:
     """Whether ON CONFLICT on exactly these fields finds an index to use."""
     options = model._meta
+    if not key:
+        return False
     if len(key) == 1 and options.get_field(next(iter(key))).unique:  # type: ignore[union-attr]  # concrete fields have it
         return True
     if any(set(fields) == key for fields in options.unique_together):

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import Enum
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
@@ -128,6 +129,8 @@ def resolve(feed: Feed) -> Plan:
     model = feed.target.model
     key = tuple(_field(model, name).name for name in feed.target.key_fields)
     fields = [(_field(model, name), as_rule(rule)) for name, rule in feed.columns.items()]
+    # Columns that take the whole record come last, where groups of records can be encoded at once.
+    fields.sort(key=lambda pair: pair[1].path is None)
     db_columns = {field.name: str(field.column) for field, _ in fields}
     return Plan(
         feed=feed,
@@ -170,39 +173,64 @@ def kind_of(field: ModelField) -> str | None:
     return KINDS.get(field.get_internal_type())
 
 
+def rule_fits(field: ModelField, rule: Rule) -> bool:
+    """Whether a rule can fill a field: text fills text, the whole record fills JSON or text, a path alone anything."""
+    kind = kind_of(field)
+    return rule.kind in (None, kind) or (rule.path is None and kind == "text")
+
+
+def columns_of(model: type[models.Model]) -> dict[str, ModelField]:
+    """Return the fields that are columns of the model's own table, by name and by attribute name."""
+    # A proxy has none of its own; a child of another table's model has some in that other table.
+    own = model._meta.concrete_model._meta.local_concrete_fields if model._meta.concrete_model else ()
+    return {name: field for field in own for name in dict.fromkeys((field.name, field.attname))}
+
+
 def _field(model: type[models.Model], name: str) -> ModelField:
-    for field in model._meta.concrete_fields:
-        if name in (field.name, field.attname):
-            return field
-    raise ConfigurationError(f"{model._meta.label} has no column {name!r}")
+    try:
+        return columns_of(model)[name]
+    except KeyError:
+        raise ConfigurationError(f"{model._meta.label} has no column {name!r}") from None
 
 
 def _column(field: ModelField, rule: Rule, *, is_key: bool) -> Column:
     kind = kind_of(field)
+    label = f"{field.model._meta.label}.{field.name}"
     if kind is None:
-        raise ConfigurationError(
-            f"{field.model._meta.label}.{field.name}: {field.get_internal_type()} is not supported"
-        )
-    return Column(
+        raise ConfigurationError(f"{label}: {field.get_internal_type()} is not supported")
+    if not rule_fits(field, rule):
+        raise ConfigurationError(f"{label} is a {field.get_internal_type()}, which a rule for {rule.kind} cannot fill")
+    column = Column(
         name=field.name,
         kind=kind,
         path=rule.path,
-        null=field.null,
-        default=_default(field, rule),
+        null=field.null and not is_key,
         max_length=field.max_length if kind == "text" else None,
         truncate=rule.truncate,
         limits=_limits(field) if kind == "integer" else None,
-        choices=frozenset(value for value, _ in field.flatchoices) if field.flatchoices else None,
+        choices=_choices(field),
         is_key=is_key,
     )
+    default = _default(field, rule)
+    if is_key or default is cleaning.UNSET:
+        return column
+    return replace(column, default=cleaning.clean_default(column, default))
+
+
+def _choices(field: ModelField) -> frozenset[Any] | None:
+    if not field.flatchoices:
+        return None
+    choices = frozenset(value.value if isinstance(value, Enum) else value for value, _ in field.flatchoices)
+    return choices | {""} if field.blank else choices
 
 
 def _default(field: ModelField, rule: Rule) -> Any:
-    """Return the feed's own default, else the model's when it is a plain value."""
+    """Return the feed's own default, else the model's when it is the same for every row."""
     if rule.default is not cleaning.UNSET:
         return rule.default
-    if field.has_default() and not callable(field.default):
-        return field.default
+    # Other callables are clocks and random numbers: they would change the row with every run.
+    if field.has_default() and (not callable(field.default) or field.default in (dict, list)):
+        return field.get_default()
     return cleaning.UNSET
 
 

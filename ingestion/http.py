@@ -1,13 +1,16 @@
 """The HTTP client: the one module that knows httpx. Fetches one response whole, or says why not."""
 
+import re
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 import httpx
 import stamina
@@ -17,10 +20,14 @@ from ingestion.errors import ConfigurationError, IngestionError, RetryLater, Run
 
 log = structlog.get_logger(__name__)
 
-# RFC 9110 and 6585: the statuses that say "not now" rather than "no".
-TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+# RFC 9110 and 6585: the statuses that say "not now" rather than "no". Proxies and CDNs have many more 5xx of their own.
+TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, *range(500, 600)})
 # A remote that asks for more than this is waited for without a worker.
-LONGEST_SLEEP = timedelta(minutes=1)
+LONGEST_SLEEP: Final = timedelta(minutes=1)
+# The longest that a remote is believed; mistaken clocks and dates in the year 9999 are common.
+LONGEST_WAIT: Final = timedelta(days=1)
+# RFC 9110, 5.5. Header values are often secrets read from files: with the newline at the file's end they are refused.
+_HEADER_VALUE: Final = re.compile(r"([!-~]([ -~\t]*[!-~])?)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +51,15 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """A response that arrived whole. Header names are in lower case."""
+    """A response that arrived whole. Header names are in lower case.
+
+    Without `is_delimited` nothing but the connection's end says where the body ends: it may have been cut.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    is_delimited: bool = True
 
 
 class TransientFailure(IngestionError):
@@ -70,7 +81,16 @@ class Client:
     limits: Limits = field(default_factory=Limits)
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._socket: socket.socket | None = None
+
     def __enter__(self) -> Self:
+        for name, value in self.headers.items():
+            if not _HEADER_VALUE.fullmatch(value):
+                raise ConfigurationError(
+                    f"the header {name} has a value that cannot be sent (not shown): it must be ASCII, without spaces "
+                    "or newlines around it"
+                )
         self._httpx = httpx.Client(
             # httpx accepts truncated compressed bodies, so none are asked for.
             headers={"Accept-Encoding": "identity", "User-Agent": "ingestion-worker", **self.headers},
@@ -88,11 +108,14 @@ class Client:
     def get(self, url: str, params: Mapping[str, str]) -> Response:
         """Return the whole response of a successful GET, after as many tries as `retry` allows.
 
+        `params` are added to the URL's own query.
+
         Raises:
             RetryLater: every try failed, or the remote asked to wait longer than a worker should sleep.
             RunFailed: the remote refused the request; a retry would not help.
             ConfigurationError: the URL cannot be requested.
         """
+        tried = 0
         tries = stamina.retry_context(
             on=_backoff,
             attempts=self.retry.attempts,
@@ -102,43 +125,81 @@ class Client:
         )
         try:
             for attempt in tries:
+                tried = attempt.num
                 with attempt:
                     return self._get_once(url, params)
         except TransientFailure as failure:
-            raise RetryLater(f"{failure} ({self.retry.attempts} tries)", wait=failure.wait) from failure
+            raise RetryLater(f"{failure} ({tried} {'try' if tried == 1 else 'tries'})", wait=failure.wait) from failure
         raise AssertionError("stamina ends with a value or an exception")
 
     def _get_once(self, url: str, params: Mapping[str, str]) -> Response:
         where = f"GET {_shown(url)}"
         started = time.monotonic()
-        with _translated(where), self._httpx.stream("GET", url, params=dict(params)) as response:
+        with self._deadline(where), _translated(where), self._stream(url, params) as response:
             _check_status(where, response)
-            body = b"".join(self._within_limits(where, response, started + self.limits.deadline.total_seconds()))
-            log.debug("fetched", url=_shown(url), size_bytes=len(body), seconds=round(time.monotonic() - started, 3))
-            return Response(
-                status=response.status_code,
-                headers={name.lower(): value for name, value in response.headers.items()},
-                body=body,
-            )
+            body = b"".join(self._within_size(where, response))
+        log.debug("fetched", url=_shown(url), size_bytes=len(body), seconds=round(time.monotonic() - started, 3))
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Response(
+            status=response.status_code,
+            headers=headers,
+            body=body,
+            is_delimited=not headers.keys().isdisjoint({"content-length", "transfer-encoding"}),
+        )
 
-    def _within_limits(self, where: str, response: httpx.Response, deadline: float) -> Iterator[bytes]:
+    def _stream(self, url: str, params: Mapping[str, str]) -> AbstractContextManager[httpx.Response]:
+        # Given as params=, they would replace the query of the URL.
+        target = httpx.URL(url).copy_merge_params(dict(params)) if params else url
+        return self._httpx.stream("GET", target, extensions={"trace": self._remember_socket})
+
+    def _within_size(self, where: str, response: httpx.Response) -> Iterator[bytes]:
         size = 0
         for part in response.iter_raw():
             size += len(part)
             if size > self.limits.body_bytes:
                 raise RunFailed("response_too_large", f"{where}: more than {self.limits.body_bytes} bytes")
-            if time.monotonic() > deadline:
-                raise TransientFailure(f"{where}: not complete after {self.limits.deadline}")
             yield part
+
+    @contextmanager
+    def _deadline(self, where: str) -> Iterator[None]:
+        """Shut the connection down when the response takes too long, whether headers or body trickle."""
+        over = threading.Event()
+
+        def hang_up() -> None:
+            over.set()
+            if self._socket is not None:
+                with suppress(OSError):  # it was closed in the meantime
+                    # Not the TLS socket's own method, which is not made for being called from another thread.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.limits.deadline.total_seconds(), hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except TransientFailure:
+            if not over.is_set():
+                raise
+        finally:
+            timer.cancel()
+        # A body whose end is the connection's end looks complete after a shutdown.
+        if over.is_set():
+            raise TransientFailure(f"{where}: not complete after {self.limits.deadline.total_seconds():g} s")
+
+    def _remember_socket(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = info["return_value"].get_extra_info("socket")
 
 
 @contextmanager
 def _translated(where: str) -> Iterator[None]:
-    """Turn httpx's exceptions into the engine's. Their texts hold no URL."""
+    """Turn httpx's exceptions into the engine's. What is wrong with a URL or a header would show parts of it."""
     try:
         yield
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise ConfigurationError(f"{where}: {error}") from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as error:
+        raise ConfigurationError(
+            f"{where}: it cannot be requested ({type(error).__name__}); expected http://host/path or https://host/path"
+        ) from None
     except httpx.TransportError as error:
         raise TransientFailure(f"{where}: {type(error).__name__}: {error}") from error
 
@@ -147,9 +208,10 @@ def _check_status(where: str, response: httpx.Response) -> None:
     status = f"{response.status_code} {response.reason_phrase}".strip()
     if response.status_code in TRANSIENT_STATUSES:
         raise TransientFailure(f"{where} answered {status}", wait=_retry_after(response.headers.get("Retry-After")))
-    if not response.is_success:
+    # Nobody asked for a part: 206 would be a short page that looks whole.
+    if not response.is_success or response.status_code == httpx.codes.PARTIAL_CONTENT:
         raise RunFailed("http_status", f"{where} answered {status}")
-    if (encoding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
+    if (encoding := response.headers.get("Content-Encoding", "").strip().lower()) not in ("", "identity"):
         raise RunFailed(
             "content_encoding", f"{where} answered in {encoding[:40]!r} although only identity was accepted"
         )
@@ -159,7 +221,7 @@ def _backoff(error: Exception) -> bool | timedelta:
     """Tell stamina whether to try again, and when the remote said so, how long to wait."""
     if not isinstance(error, TransientFailure):
         return False
-    if error.wait is None:
+    if not error.wait:  # a Retry-After of 0 s is no reason to hammer
         return True
     return error.wait if error.wait <= LONGEST_SLEEP else False
 
@@ -168,15 +230,16 @@ def _retry_after(value: str | None) -> timedelta | None:
     """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); None when absent or unreadable."""
     if value is None:
         return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return timedelta(seconds=min(int(value), 86_400))
+    if value.isascii() and value.isdigit():
+        # Python refuses to read numbers of thousands of digits.
+        return min(timedelta(seconds=int(value[:9])), LONGEST_WAIT)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
-    return max(at - datetime.now(UTC), timedelta(0))
+    return min(max(at - datetime.now(UTC), timedelta(0)), LONGEST_WAIT)
 
 
 def _shown(url: str) -> str:
@@ -185,4 +248,7 @@ def _shown(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         return "(unreadable URL)"
+    # Without a scheme, user info passes for one.
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        return "(no HTTP URL)"
     return str(parsed.copy_with(username=None, password=None, query=None, fragment=None))

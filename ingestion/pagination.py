@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.types import Cursor
+
+# More records than anybody has; Python refuses to read numbers of thousands of digits.
+_TOTAL_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +59,9 @@ class PageNumber:
 
     Stop rules: an empty page ends the collection, and so does a page shorter than `size` once a full one was seen.
     Before a full page was seen a short one proves nothing, because many servers cap the page size silently. Where
-    `total_header` names a header with the size of the collection, reaching that total ends it too, and ending short
-    of it is an error.
+    `total_header` names a header with the size of the collection, reaching that total ends it too. Ending short of it,
+    more records than it says and a total that becomes smaller are errors: something was deleted or the header means
+    something else, and records after a deletion move to pages that were read already.
     """
 
     param: str
@@ -71,7 +75,7 @@ class PageNumber:
             raise ConfigurationError(f"PageNumber(size={self.size}): a page holds at least one record")
 
     def first(self) -> Cursor:
-        return {"page": self.start, "received": 0, "full": False}
+        return {"page": self.start, "received": 0, "full": False, "total": None}
 
     def params(self, cursor: Cursor) -> dict[str, str]:
         params = {self.param: str(cursor["page"])}
@@ -80,9 +84,11 @@ class PageNumber:
         return params
 
     def following(self, cursor: Cursor, received: Received) -> Cursor | None:
-        total = self._total(received.headers)
+        total = self._total(cursor, received.headers)
         so_far = cursor["received"] + received.records
         if total is not None and so_far >= total:
+            if so_far > total:
+                raise RunFailed("total", f"{self.total_header} says {total}, but {so_far} records were received")
             return None
         full = cursor["full"] or received.records >= self.size
         if received.records == 0 or (full and received.records < self.size):
@@ -93,12 +99,21 @@ class PageNumber:
                     "the next run starts over",
                 )
             return None
-        return {"page": cursor["page"] + 1, "received": so_far, "full": full}
+        return {"page": cursor["page"] + 1, "received": so_far, "full": full, "total": total}
 
-    def _total(self, headers: Mapping[str, str]) -> int | None:
+    def _total(self, cursor: Cursor, headers: Mapping[str, str]) -> int | None:
+        """Return what this response says, else what an earlier one said."""
+        before: int | None = cursor["total"]
         text = headers.get(self.total_header.lower()) if self.total_header else None
         if text is None:
-            return None
-        if not (text.isascii() and text.isdigit()):
+            return before
+        if not (text.isascii() and text.isdigit() and len(text) <= _TOTAL_DIGITS):
             raise RunFailed("total", f"{self.total_header} is {text[:40]!r}, expected a number of records")
-        return int(text)
+        total = int(text)
+        if before is not None and total < before:
+            raise RunFailed(
+                "total",
+                f"{self.total_header} went from {before} to {total} between two pages: records were deleted, and "
+                "others may have moved to pages that were read already; the next run starts over",
+            )
+        return total

@@ -4,9 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final, Self
-
-from ingestion.types import Page
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 
 class _End:
@@ -16,17 +14,27 @@ class _End:
 END: Final = _End()
 
 
-class Prefetcher:
+class Sized(Protocol):
+    """Something that knows what it takes in memory."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class Prefetcher(Generic[T]):
     """Run an iterator of pages in a thread, at most `max_bytes` ahead (and always at least one page).
 
     Use as a context manager; leaving it stops the thread at its next page. An exception of the iterator is raised
     by the take that would have returned the next page, after all pages before it.
     """
 
-    def __init__(self, pages: Iterator[Page], *, max_bytes: int) -> None:
+    def __init__(self, pages: Iterator[T], *, max_bytes: int) -> None:
         self._pages = pages
         self._max_bytes = max_bytes
-        self._ready: deque[Page] = deque()
+        self._ready: deque[T] = deque()
         self._ready_bytes = 0
         self._error: BaseException | None = None
         self._ended = False
@@ -47,12 +55,12 @@ class Prefetcher:
             self._changed.notify_all()
         self._thread.join(timeout=1)
 
-    def take_ready(self) -> Page | None:
+    def take_ready(self) -> T | None:
         """Return the next page when it is there already, else None; never waits, never raises."""
         with self._changed:
             return self._pop() if self._ready else None
 
-    def take(self, *, timeout_seconds: float) -> Page | _End | None:
+    def take(self, *, timeout_seconds: float) -> T | _End | None:
         """Return the next page; END after the last one; None when it is not there in time.
 
         Raises:
@@ -66,7 +74,7 @@ class Prefetcher:
                 raise self._error
             return END if self._ended else None
 
-    def _pop(self) -> Page:
+    def _pop(self) -> T:
         page = self._ready.popleft()
         self._ready_bytes -= page.size_bytes
         self._changed.notify_all()
@@ -77,17 +85,17 @@ class Prefetcher:
             for page in self._pages:
                 if not self._put(page):
                     break
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the page is taken
-            self._error = error
-        finally:
             close = getattr(self._pages, "close", None)
             if close is not None:
                 close()
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the page is taken
+            self._error = error
+        finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _put(self, page: Page) -> bool:
+    def _put(self, page: T) -> bool:
         """Wait for room and add the page; False when nobody wants it any more."""
         with self._changed:
             self._changed.wait_for(

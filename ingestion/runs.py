@@ -1,6 +1,5 @@
 """The life of runs and parts in Postgres: request, claim, commit, wait, end. No network, no Celery."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -27,8 +26,6 @@ BACKOFF: Final = timedelta(seconds=2)
 BACKOFF_MAX: Final = timedelta(minutes=10)
 # A part that was woken and not claimed is woken again after this long: its message may be lost.
 WAKE_AGAIN: Final = timedelta(seconds=10)
-# Rejects keep the start of the record; its size and hash tell about the rest.
-RAW_BYTES: Final = 64 * 1024
 
 
 def remember_feeds() -> None:
@@ -263,9 +260,9 @@ def _reject(part: Part, rejection: Rejection) -> Reject:
         page=rejection.page,
         position=rejection.position,
         key=_storable(rejection.key or "")[:255],
-        raw=rejection.raw[:RAW_BYTES],
-        size_bytes=len(rejection.raw),
-        digest=hashlib.sha256(rejection.raw).hexdigest(),
+        raw=rejection.raw,
+        size_bytes=rejection.size_bytes,
+        digest=rejection.digest,
     )
 
 

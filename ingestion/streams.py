@@ -24,7 +24,13 @@ class StringIteratorIO(io.TextIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> str:
-        """Return exactly `size` characters while that many are left; all of the rest when negative or None."""
+        """Return exactly `size` characters while that many are left; all of the rest when negative or None.
+
+        Raises:
+            StreamBroken: the iterator raised, now or at an earlier call; the exception is in `error`.
+            ValueError: the stream is closed.
+        """
+        self._check_open()
         if size is None or size < 0:
             return "".join(iter(self._take_some, ""))
         taken: list[str] = []
@@ -34,7 +40,11 @@ class StringIteratorIO(io.TextIOBase):
         return "".join(taken)
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # typeshed: None is not accepted there
-        """Return the text up to and including the next newline, at most `size` characters when not negative."""
+        """Return the text up to and including the next newline, at most `size` characters when not negative.
+
+        Raises as `read` does.
+        """
+        self._check_open()
         limit = -1 if size is None else size
         taken: list[str] = []
         while limit != 0 and self._fill():
@@ -49,6 +59,13 @@ class StringIteratorIO(io.TextIOBase):
                 break
         return "".join(taken)
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("read of a closed stream")
+        # A generator that raised looks exhausted afterwards: its end would pass for the end of the data.
+        if self.error is not None:
+            raise StreamBroken
+
     def _take_some(self, limit: int = -1) -> str:
         if not self._fill():
             return ""
@@ -61,13 +78,12 @@ class StringIteratorIO(io.TextIOBase):
         """Make at least one unread character available; False at the end."""
         while self._at >= len(self._rest):
             try:
-                following = next(self._strings, None)
+                self._rest, self._at = next(self._strings), 0
+            except StopIteration:
+                return False
             except BaseException as error:  # noqa: BLE001 - kept for the reader, whatever it is
                 self.error = error
                 raise StreamBroken from None
-            if following is None:
-                return False
-            self._rest, self._at = following, 0
         return True
 
 

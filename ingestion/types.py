@@ -26,7 +26,10 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejection:
-    """A record that cannot become a row, and why. `raw` is its text as received."""
+    """A record that cannot become a row, and why.
+
+    `raw` is the start of its text as received; `size_bytes` and the SHA-256 `digest` are of all of it.
+    """
 
     reason: str
     field: str | None
@@ -35,6 +38,8 @@ class Rejection:
     position: int
     key: str | None
     raw: bytes
+    size_bytes: int
+    digest: str
 
 
 @dataclass(kw_only=True, slots=True)

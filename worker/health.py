@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 # The worker's main loop beats every 2 s and beat ticks at least every 5 s: several missed ones are no hiccup.
-ALIVE_SECONDS = 20.0
+ALIVE_SECONDS = 15.0
 # Dispatch gives every worker and beat something to do every 5 s (DISPATCH_EVERY).
 WORKING_SECONDS = 60.0
 

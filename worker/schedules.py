@@ -37,17 +37,25 @@ def entry_name(feed: str) -> str:
     return f"sync {feed}"
 
 
-def next_run_at(feed: str) -> datetime | None:
-    """Return when beat starts the feed next, as far as its entries tell; None when no enabled entry does."""
-    times = [
-        at for entry in PeriodicTask.objects.filter(task="worker.sync", enabled=True) if (at := _next(entry, feed))
-    ]
-    return min(times, default=None)
+def next_runs() -> dict[str, datetime]:
+    """Return when beat starts each feed next, as far as its enabled entries tell; one query for all feeds."""
+    entries = PeriodicTask.objects.filter(task="worker.sync", enabled=True)
+    found: dict[str, datetime] = {}
+    for entry in entries.select_related("interval", "crontab", "solar", "clocked"):
+        if feed := _feed(entry):
+            at = _next(entry)
+            found[feed] = min(at, found.get(feed, at))
+    return found
 
 
-def _next(entry: PeriodicTask, feed: str) -> datetime | None:
-    if json.loads(entry.kwargs or "{}").get("feed") != feed:
-        return None
+def _feed(entry: PeriodicTask) -> str | None:
+    # An operator may have written any JSON there.
+    arguments = json.loads(entry.kwargs or "{}")
+    feed = arguments.get("feed") if isinstance(arguments, dict) else None
+    return feed if isinstance(feed, str) else None
+
+
+def _next(entry: PeriodicTask) -> datetime:
     last = entry.last_run_at or entry.date_changed
     remaining: timedelta = entry.schedule.remaining_estimate(last)
     return timezone.now() + max(remaining, timedelta(0))

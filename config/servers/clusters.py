@@ -9,7 +9,7 @@ from pathlib import Path
 from .accounts import Account
 from .addresses import NAME, Addresses
 from .errors import ServerError
-from .placement import outside_places, point, remove_linked
+from .placement import fresh, make_outside, outside_places, point, remove_linked
 
 FIRST_WITH_BUILTIN_LOCALE = 17
 
@@ -62,21 +62,21 @@ def cluster(data_dir: Path, account: Account, programs: Path, addresses: Address
 
 def _create(path: Path, account: Account, command: Sequence[str | Path], addresses: Addresses) -> None:
     """Run initdb beside the final name and rename what it made, so that a kill leaves no half a cluster behind."""
-    fresh = path.with_name(path.name + ".new")
-    remove_linked(fresh)
+    unfinished = fresh(path)
+    remove_linked(unfinished)
     if account.can_enter(path.parent):
-        fresh.mkdir(mode=0o700)
-        account.own(fresh)
-        _initdb(fresh, account, command, addresses)
+        unfinished.mkdir(mode=0o700)
+        account.own(unfinished)
+        _initdb(unfinished, account, command, addresses)
     else:  # Note [Root in a closed directory]
         place = next(outside_places(path.parent, account), None)
         if place is None:
             raise ServerError(f"{account.name} can reach neither {path.parent} nor any place this user can write to.")
-        outside = Path(tempfile.mkdtemp(prefix="ingestion-cluster-", dir=place))
-        point(fresh, outside)
+        outside = make_outside(place, path)
+        point(unfinished, outside)
         account.own(outside)
         _initdb(outside, account, command, addresses)
-    fresh.rename(path)
+    unfinished.rename(path)
 
 
 def _initdb(directory: Path, account: Account, command: Sequence[str | Path], addresses: Addresses) -> None:

@@ -85,6 +85,8 @@ class Keeper:
         for name, process in self.running.items():
             self.servers[name].stop(process)
             log.info("stopped %s", name)
+        with suppress(OSError):  # leave nothing in the temporary directory; not empty after a kill
+            Path(self.where.socket_dir).rmdir()
 
     def _hear(self, lease: socket.socket) -> None:
         try:

@@ -24,15 +24,26 @@ def die_with_parent(last_signal: signal.Signals) -> Callable[[], None] | None:
     """
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # loaded before the fork
     parent = os.getpid()
+    request = _death_signal(last_signal)  # the library is loaded before the fork
 
-    def request() -> None:
-        prctl(PR_SET_PDEATHSIG, int(last_signal))
+    def request_in_child() -> None:
+        request()
         if os.getppid() != parent:  # it died before the request
             os._exit(1)
 
-    return request
+    return request_in_child
+
+
+def follow_parent(last_signal: signal.Signals) -> None:
+    """Have the kernel send this process the signal when its parent dies. Does nothing where the kernel cannot."""
+    if sys.platform == "linux":
+        _death_signal(last_signal)()
+
+
+def _death_signal(last_signal: signal.Signals) -> Callable[[], None]:
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, int(last_signal))
 
 
 class LaunchOptions(TypedDict, total=False):

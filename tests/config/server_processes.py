@@ -37,14 +37,14 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 
 def processes_of(data_dir: Path) -> dict[int, str]:
     """Return every living process that belongs to the data directory: keeper, servers, and their helpers."""
-    marks = [str(data_dir), servers.addresses(data_dir).socket_dir]
+    socket_dir = servers.addresses(data_dir).socket_dir
     homes = {path.resolve() for path in data_dir.glob("postgres-*")} | {(data_dir / "valkey").resolve()}
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended in the meantime
             command = (entry / "cmdline").read_text().replace("\0", " ")
             is_keeper = f" keep {data_dir} " in command
-            if is_keeper or marks[1] in command or (entry / "cwd").readlink() in homes:
+            if is_keeper or socket_dir in command or (entry / "cwd").readlink() in homes:
                 found[int(entry.name)] = command
     found.pop(os.getpid(), None)
     return found

@@ -314,3 +314,20 @@ def test_a_killed_holder_takes_the_servers_with_it(data_dir):
     with held(data_dir) as process:
         process.kill()
         eventually(lambda: not processes_of(data_dir), "the servers follow their last holder")
+
+
+@as_root
+def test_what_lay_outside_for_a_data_directory_that_was_thrown_away_is_swept_later(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for data_dir in (first, second):
+        with held(data_dir):
+            pass
+    outsides = [(data_dir / "postgres-18").readlink().parent for data_dir in (first, second)]
+    for outside in outsides:
+        os.utime(outside, (0, 0))
+    shutil.rmtree(first)
+    third = tmp_path / "third"
+    with held(third):
+        assert [outside.exists() for outside in outsides] == [False, True]
+    for data_dir in (second, third):
+        servers.discard(data_dir)

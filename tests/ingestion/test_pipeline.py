@@ -4,6 +4,7 @@ import json
 import threading
 from datetime import timedelta
 
+import psycopg2
 import pytest
 import stamina
 from django.db import connection
@@ -229,18 +230,89 @@ def test_a_page_rejected_whole_fails_the_run(sync):
     assert (Photo.objects.count(), committed < 2) == (1000 * committed, True)
 
 
-def test_what_the_database_refuses_fails_the_run_with_its_words(sync):
+@pytest.fixture
+def album_check():
+    """Add a rule that cleaning does not know: the database has the last word."""
     with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE photos ADD CONSTRAINT album_small CHECK (album_id < 10)")
+        cursor.execute("ALTER TABLE photos ADD CONSTRAINT small_album CHECK (album_id < 1000)")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE photos DROP CONSTRAINT small_album")
+
+
+@pytest.mark.usefixtures("album_check")
+@pytest.mark.parametrize("loaded_before", [False, True])
+def test_records_that_the_database_refuses_are_found_and_the_rest_loads(sync, loaded_before):
+    records = photos(2000)
+    if loaded_before:
+        with Remote(json_pages(records[::2])) as remote:
+            sync(remote)
+    for position in (0, 700, 701, 1999):
+        records[position] |= {"albumId": 5000, "title": "changed"}
+    with Remote(json_pages([*records, photo(3) | {"title": "again"}])) as remote:
+        summary = sync(remote)
+    assert (summary["state"], summary["rejected"]) == ("succeeded", 4)
+    assert sum(summary[name] for name in ("inserted", "updated", "unchanged", "duplicates")) == 1997
+    assert list(Reject.objects.order_by("key").values_list("reason", "field", "page", "position", "key")) == [
+        ("check_violation", "small_album", 1, 0, "1"),
+        ("check_violation", "small_album", 2, 999, "2000"),
+        ("check_violation", "small_album", 1, 700, "701"),
+        ("check_violation", "small_album", 1, 701, "702"),
+    ]
+    assert Photo.objects.get(remote_id=3).title == "again"
+    assert Photo.objects.filter(title="changed").count() == 0
+
+
+@pytest.mark.usefixtures("album_check")
+def test_a_database_that_refuses_too_much_fails_the_run(sync):
+    with Remote(json_pages(photos(1000, albumId=1000))) as remote:
+        summary = sync(remote)
+    assert summary["state"] == "failed"
+    assert summary["error"].startswith(
+        "reject_limit: the database refused more than 100 records of one chunk: 101 × check"
+    )
+    assert Photo.objects.count() == 0
+
+
+def test_a_missing_column_fails_the_run_with_its_name(sync):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE photos RENAME COLUMN title TO heading")
     try:
-        with Remote(json_pages(photos(2000))) as remote:
+        with Remote(json_pages(photos(10))) as remote:
             summary = sync(remote)
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE photos DROP CONSTRAINT album_small")
-    assert summary["state"] == "failed"
-    assert summary["error"].startswith("database error 23514: new row for relation")
-    assert "album_small" in summary["error"]
+            cursor.execute("ALTER TABLE photos RENAME COLUMN heading TO title")
+    assert summary["error"].startswith('database error 42703: column "title"')
+
+
+def test_a_lock_held_for_a_while_is_waited_out(sync, monkeypatch):
+    monkeypatch.setattr("ingestion.loaders.LOCK_TIMEOUT", "100ms")
+    other = psycopg2.connect(**connection.get_connection_params())
+    with Remote(json_pages(photos(10))) as remote, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE photos")
+        release = threading.Timer(0.5, other.rollback)
+        release.start()
+        summary = sync(remote)
+        release.join()
+    other.close()
+    assert counts(summary) == {"read": 10, "inserted": 10}
+
+
+def test_a_connection_killed_in_mid_run_is_replaced(sync):
+    """pg_terminate_backend while the second page is fetched: the next chunk finds a dead connection."""
+    connection.ensure_connection()
+    pid = connection.connection.info.backend_pid
+
+    def kill(request):
+        other = psycopg2.connect(**connection.get_connection_params())
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        other.close()
+        return json_pages(photos(2000))(request)
+
+    with Remote(json_pages(photos(2000), overrides={2: kill})) as remote:
+        assert counts(sync(remote)) == {"read": 2000, "inserted": 2000}
 
 
 def test_a_dry_run_changes_nothing_and_shows_what_would_change(settings):

@@ -20,10 +20,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         runs.remember_feeds()
-        next_run_at = import_string(settings.INGESTION_NEXT_RUN_AT)
+        next_runs: dict[str, datetime] = import_string(settings.INGESTION_NEXT_RUNS)()
         for feed in sorted(feeds.declared(), key=lambda feed: feed.name):
             last = Run.objects.select_related("feed").filter(feed__name=feed.name).first()
-            following: datetime | None = next_run_at(feed.name)
+            following = next_runs.get(feed.name)
             if options["json"]:
                 summary = last.summary() if last else None
                 at = following.isoformat() if following else None

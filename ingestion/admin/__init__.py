@@ -1,0 +1,18 @@
+"""The operators' windows: feeds, runs and the quarantine. Nothing here can be edited; "Sync now" is the one action.
+
+Other apps build their own windows from `ReadOnlyAdmin`, and close the holes of Django's actions with `GuardedActions`.
+"""
+
+from django.contrib import admin
+
+from ingestion.admin.feeds import FeedStateAdmin
+from ingestion.admin.permissions import GuardedActions
+from ingestion.admin.rejects import RejectAdmin
+from ingestion.admin.runs import RunAdmin
+from ingestion.admin.windows import ReadOnlyAdmin
+
+__all__ = ["FeedStateAdmin", "GuardedActions", "ReadOnlyAdmin", "RejectAdmin", "RunAdmin"]
+
+admin.site.site_header = "Ingestion"
+admin.site.site_title = "Ingestion"
+admin.site.index_title = "Feeds, runs and schedules"

@@ -1,0 +1,170 @@
+"""Runs: what each one did, how long it took and why it ended; an active one refreshes itself."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+
+from ingestion.admin import formats, links
+from ingestion.admin.windows import REFRESH_SECONDS, ReadOnlyAdmin, ReadOnlyInline
+from ingestion.models import ACTIVE, Part, Run, Trigger
+
+# What becomes of a record that was read, or of a row that the source no longer has.
+OUTCOMES: Final = ("inserted", "updated", "unchanged", "deleted", "duplicates", "rejected")
+
+
+def took(run: Run) -> timedelta | None:
+    """Return from the first take-up to the end, or to now while the run is active."""
+    if run.started_at is None:
+        return None
+    return (run.finished_at or timezone.now()) - run.started_at
+
+
+def is_active(run: Run | None) -> bool:
+    return run is not None and run.state in ACTIVE
+
+
+def _counter(name: str) -> Callable[["RunAdmin", Run], str]:
+    def shown(self: "RunAdmin", run: Run) -> str:
+        text = formats.number(getattr(run, name))
+        return links.to_rejects(text, run_pk=run.pk) if name == "rejected" and run.rejected else text
+
+    return admin.display(description=name)(shown)
+
+
+class PartInline(ReadOnlyInline):
+    """The run's parts: where each is, who advances it and what it waits for."""
+
+    model = Part
+    fields = (
+        "shown_state", "waiting_for", "attempts", "shown_next_attempt", "owner", "shown_lease", "epoch", "shown_cursor",
+    )  # fmt: skip
+    readonly_fields = fields
+    ordering = ("number",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
+        # Whoever sees the run sees its parts: they have no window of their own.
+        return request.user.has_perm("ingestion.view_run")
+
+    @admin.display(description="state")
+    def shown_state(self, part: Part) -> str:
+        return formats.badge(part.state)
+
+    @admin.display(description="next attempt (UTC)")
+    def shown_next_attempt(self, part: Part) -> str:
+        return formats.moment(part.next_attempt_at)
+
+    @admin.display(description="leased until (UTC)")
+    def shown_lease(self, part: Part) -> str:
+        return formats.moment(part.leased_until)
+
+    @admin.display(description="cursor")
+    def shown_cursor(self, part: Part) -> str:
+        return formats.NOTHING if part.cursor is None else json.dumps(part.cursor, ensure_ascii=False)
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    """The history of runs."""
+
+    list_display = ("number", "shown_feed", "shown_state", "shown_asked", "shown_took", "shown_read", "shown_outcome")
+    list_filter = ("state", "feed", "trigger", ("requested_at", admin.DateFieldListFilter))
+    date_hierarchy = "requested_at"
+    search_fields = ("feed__name", "requested_by", "error")
+    search_help_text = "A number finds that run; words are looked for in the feed, who asked, and the error."
+    fieldsets = (
+        (None, {"fields": ("shown_feed", "shown_state", "shown_error", "shown_trigger")}),
+        ("Records", {"fields": (
+            ("shown_pages", "shown_read", "shown_inserted", "shown_updated"),
+            ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected"),
+        )}),
+        ("Times (UTC)", {"fields": (
+            ("shown_requested", "shown_started", "shown_first_commit", "shown_finished", "shown_took"),
+        )}),
+    )  # fmt: skip
+    readonly_fields = flatten_fieldsets(fieldsets)
+    inlines = (PartInline,)
+
+    shown_pages = _counter("pages")
+    shown_read = _counter("read")
+    shown_inserted = _counter("inserted")
+    shown_updated = _counter("updated")
+    shown_unchanged = _counter("unchanged")
+    shown_deleted = _counter("deleted")
+    shown_duplicates = _counter("duplicates")
+    shown_rejected = _counter("rejected")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        return super().get_queryset(request).select_related("feed")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        number = search_term.strip().removeprefix("#")
+        if number.isdecimal():
+            return queryset.filter(pk=number), False
+        return super().get_search_results(request, queryset, search_term)
+
+    def page_context(self, request: HttpRequest, shown: Run) -> dict[str, Any]:
+        return {"refresh_seconds": REFRESH_SECONDS if is_active(shown) else None}
+
+    @admin.display(description="run")
+    def number(self, run: Run) -> str:
+        return f"{run.pk}"
+
+    @admin.display(description="feed")
+    def shown_feed(self, run: Run) -> str:
+        return links.to_feed(run.feed_id, run.feed.name)
+
+    @admin.display(description="state")
+    def shown_state(self, run: Run) -> str:
+        return formats.badge(run.state)
+
+    @admin.display(description="asked by")
+    def shown_trigger(self, run: Run) -> str:
+        label = Trigger(run.trigger).label.lower()
+        return f"{label}: {run.requested_by}" if run.requested_by else label
+
+    @admin.display(description="requested (UTC)")
+    def shown_asked(self, run: Run) -> str:
+        return formats.two_lines(formats.moment(run.requested_at), self.shown_trigger(run))
+
+    @admin.display(description="requested")
+    def shown_requested(self, run: Run) -> str:
+        return formats.moment(run.requested_at)
+
+    @admin.display(description="started")
+    def shown_started(self, run: Run) -> str:
+        return formats.moment(run.started_at)
+
+    @admin.display(description="first commit")
+    def shown_first_commit(self, run: Run) -> str:
+        return formats.moment(run.first_commit_at)
+
+    @admin.display(description="finished")
+    def shown_finished(self, run: Run) -> str:
+        return formats.moment(run.finished_at)
+
+    @admin.display(description="took")
+    def shown_took(self, run: Run) -> str:
+        return formats.duration(took(run))
+
+    @admin.display(description="outcome")
+    def shown_outcome(self, run: Run) -> str:
+        """Return the error, and what happened to the records that were read."""
+        counts = [
+            format_html("{} {}", getattr(self, f"shown_{name}")(run), name) for name in OUTCOMES if getattr(run, name)
+        ]
+        counted = format_html_join(", ", "{}", ((count,) for count in counts))
+        return formats.two_lines(formats.short(run.error), counted) if run.error else counted
+
+    @admin.display(description="error")
+    def shown_error(self, run: Run) -> str:
+        return formats.verbatim(run.error)

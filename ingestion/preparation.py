@@ -1,0 +1,100 @@
+"""A page to COPY text: records cleaned and encoded, in groups where possible, one by one where not. Pure, no I/O."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ingestion.cleaning import Column, compile_columns, key_text
+from ingestion.encoding import encode_lines
+from ingestion.errors import RecordRejected
+from ingestion.groups import compile_groups
+from ingestion.types import Cursor, Page, Record, Rejection
+
+# Records tried together after their page failed as a whole: one bad record sends this many the slow way.
+GROUP: Final = 25
+# Rejects keep the start of the record; its size and hash tell about the rest.
+RAW_BYTES: Final = 64 * 1024
+
+
+@dataclass(kw_only=True, slots=True)
+class Prepared:
+    """A page ready for COPY. Each row has a line in `lines`, and its key and its record's number beside it."""
+
+    number: int
+    records: Sequence[Record]
+    received_bytes: int
+    following: Cursor | None
+    lines: list[str] = field(default_factory=list)
+    keys: list[Any] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the page takes in memory, roughly: as received and as text."""
+        return self.received_bytes + sum(map(len, self.lines))
+
+
+class Preparer:
+    """Turn pages into COPY text; compiled once per feed, called per page."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._kinds = tuple(column.kind for column in columns)
+        self._key = [index for index, column in enumerate(columns) if column.is_key]
+        self._clean = compile_columns(columns)
+        self._encode_group = compile_groups(columns)
+
+    def __call__(self, page: Page) -> Prepared:
+        """Prepare a page; its bad records become rejections."""
+        prepared = Prepared(
+            number=page.number, records=page.records, received_bytes=page.size_bytes, following=page.following
+        )
+        if not self._add_group(prepared, 0, len(page.records)):
+            for start in range(0, len(page.records), GROUP):
+                end = min(start + GROUP, len(page.records))
+                if not self._add_group(prepared, start, end):
+                    for position in range(start, end):
+                        self._add_one(prepared, position)
+        return prepared
+
+    def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
+        """Add the records from `start` to `end` at once; False when they need to go one by one."""
+        encoded = self._encode_group(prepared.records[start:end]) if self._encode_group else None
+        if encoded is None:
+            return False
+        lines, keys = encoded
+        prepared.lines.append(lines)
+        prepared.keys += keys
+        prepared.positions += range(start, end)
+        return True
+
+    def _add_one(self, prepared: Prepared, position: int) -> None:
+        raw = prepared.records[position]
+        try:
+            row = self._clean(raw)
+        except RecordRejected as rejected:
+            prepared.rejections.append(
+                reject(rejected, page=prepared.number, position=position, raw=raw, columns=self._columns)
+            )
+            return
+        prepared.lines += encode_lines((row,), self._kinds)
+        prepared.keys.append(row[self._key[0]] if len(self._key) == 1 else tuple(row[index] for index in self._key))
+        prepared.positions.append(position)
+
+
+def reject(rejected: RecordRejected, *, page: int, position: int, raw: Record, columns: Sequence[Column]) -> Rejection:
+    """Return the rejection of one record: why, where it was, and its bytes."""
+    received = bytes(raw)
+    return Rejection(
+        reason=rejected.reason,
+        field=rejected.field,
+        detail=rejected.detail,
+        page=page,
+        position=position,
+        key=key_text(raw, columns),
+        raw=received[:RAW_BYTES],
+        size_bytes=len(received),
+        digest=hashlib.sha256(received).hexdigest(),
+    )

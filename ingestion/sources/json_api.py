@@ -1,0 +1,83 @@
+"""Collections behind REST endpoints that answer JSON."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ingestion.errors import RetryLater, RunFailed
+from ingestion.http import Client, Limits, Response, Retry
+from ingestion.pagination import Paginator, Received
+from ingestion.sources.splitting import split_records
+from ingestion.types import Cursor, Page, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonApi:
+    """A REST endpoint that answers JSON: a list of records, or an object with the list at `records`."""
+
+    url: str | Callable[[], str]
+    pagination: Paginator
+    records: tuple[str, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    retry: Retry = field(default_factory=Retry)
+    limits: Limits = field(default_factory=Limits)
+    max_pages: int = 1_000_000
+
+    def pages(self, cursor: Cursor | None) -> Iterator[Page]:
+        url = self.url if isinstance(self.url, str) else self.url()
+        at: Cursor | None = cursor or {"pages": 0, "at": self.pagination.first(), "digest": "", "mark": ""}
+        with Client(retry=self.retry, limits=self.limits, headers=self.headers) as client:
+            while at:
+                response = client.get(url, {**self.params, **self.pagination.params(at["at"])})
+                page = self._page(response, at)
+                yield page
+                at = page.following
+
+    def _page(self, response: Response, at: Cursor) -> Page:
+        number = at["pages"] + 1
+        records = _records(response, self.records)
+        digest = _digest(records)
+        _refuse_loop(at, number, digest)
+        next_at = self.pagination.following(at["at"], Received(headers=response.headers, records=len(records)))
+        following = None
+        if next_at is not None:
+            if number >= self.max_pages:
+                raise RunFailed("too_many_pages", f"no end after {number} pages")
+            mark = digest if _is_marked(number) else at["mark"]
+            following = {"pages": number, "at": next_at, "digest": digest, "mark": mark}
+        return Page(number=number, records=records, size_bytes=len(response.body), following=following)
+
+
+def _digest(records: list[Record]) -> str:
+    """Digest the records alone: what is around them often holds a time or a request's number."""
+    digest = hashlib.blake2b(digest_size=16)
+    for record in records:
+        digest.update(record)
+        digest.update(b",")
+    return digest.hexdigest() if records else ""
+
+
+def _refuse_loop(at: Cursor, number: int, digest: str) -> None:
+    """Compare a page with the one before it and with a marked one.
+
+    Pages 1, 2, 4, 8 … are marked in turn, which finds a loop of any length within three rounds, with one digest in the
+    cursor (Brent's algorithm).
+    """
+    marked = 1 << max(number - 1, 1).bit_length() - 1
+    for earlier, seen in ((number - 1, at["digest"]), (marked, at["mark"])):
+        if digest and digest == seen:
+            raise RunFailed("pagination_loop", f"page {number} has the same records as page {earlier}")
+
+
+def _is_marked(number: int) -> bool:
+    return number & (number - 1) == 0
+
+
+def _records(response: Response, path: tuple[str, ...]) -> list[Record]:
+    try:
+        return split_records(response, path)
+    except RunFailed as error:
+        if response.is_delimited or error.code != "not_json":
+            raise
+        raise RetryLater(f"the connection ended within the response: {error}") from error

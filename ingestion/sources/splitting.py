@@ -1,0 +1,152 @@
+"""A response's body to its records' own bytes: what a page is, and what is no page. Pure, no I/O."""
+
+import json
+import re
+from typing import Final
+
+import msgspec
+
+from ingestion.errors import RunFailed
+from ingestion.http import Response
+from ingestion.types import Record
+
+# Enough to recognise an error page; a whole payload does not belong in a message.
+SHOWN_CHARACTERS: Final = 120
+# Looking for the good records of a page with a bad one costs memory of many times its size.
+LENIENT_BYTES: Final = 32 * 1024 * 1024
+
+_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([^\s"';,]+)""", re.IGNORECASE)
+_BOM: Final = "\ufeff".encode()
+# User info and queries of URLs, values named like secrets, and long runs that look like tokens.
+_SECRETS: Final = re.compile(
+    r"""(?P<keep>//(?=[^/\s"'<>]*@)|\?|(?:token|secret|password|passwd|api_?key|authorization|session|signature)\w*["']?\s*[:=]\s*["']?)"""
+    r"""[^\s"'<>,}]+|[\w+/=-]{32,}""",
+    re.IGNORECASE,
+)
+
+_decode_records = msgspec.json.Decoder(list[Record]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Record]).decode
+# The standard library's parser takes NaN, Infinity, lone surrogates and control characters; numbers stay text.
+_scan = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
+_skip_space = re.compile(r"[ \t\n\r]*").match
+
+
+def split_records(response: Response, path: tuple[str, ...]) -> list[Record]:
+    """Cut a JSON body into its records' own bytes, without decoding them.
+
+    Where single records hold what JSON does not allow but the page can be parsed nevertheless, their bytes are cut out
+    as well, to be rejected one by one.
+
+    Raises:
+        RunFailed: `not_json` when the body is no JSON document, `encoding` when its text cannot be read, `shape` when
+            there is no list at `path`.
+    """
+    body = _utf8(response)
+    try:
+        return _split(body, path)
+    except RunFailed:
+        raise
+    except UnicodeDecodeError as error:
+        raise RunFailed("encoding", f"a name around the records is not UTF-8: {error.reason}") from error
+    except RecursionError as error:
+        raise _not_json(response, body, error) from error
+    except msgspec.DecodeError as error:
+        if len(body) > LENIENT_BYTES:
+            raise _not_json(response, body, error) from error
+        try:
+            return _split_leniently(body, path)
+        except (ValueError, RecursionError):
+            raise _not_json(response, body, error) from error
+
+
+def _utf8(response: Response) -> bytes:
+    """Return the body as UTF-8 without a byte order mark; another encoding counts only when it is declared."""
+    body = response.body
+    declared = _CHARSET.search(response.headers.get("content-type", ""))
+    if declared and declared[1].lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
+        try:
+            body = body.decode(declared[1]).encode()
+        except (LookupError, UnicodeError) as error:
+            raise RunFailed("encoding", f"the body cannot be read as the declared {declared[1][:40]!r}") from error
+    elif body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in body[:4]:
+        raise RunFailed(
+            "encoding", "the body looks like UTF-16 or UTF-32 but declares no charset; JSON is sent as UTF-8"
+        )
+    return body.removeprefix(_BOM)
+
+
+def _split(body: bytes, path: tuple[str, ...]) -> list[Record]:
+    level: bytes | Record = body
+    try:
+        for key in path:
+            level = _decode_object(level)[key]
+        return _decode_records(level)
+    except KeyError as error:
+        raise RunFailed("shape", f"there is no {error} on the way to the records at {'.'.join(path)}") from error
+    except msgspec.ValidationError as error:
+        raise _no_list(path, bytes(level)) from error
+
+
+def _split_leniently(body: bytes, path: tuple[str, ...]) -> list[Record]:
+    text = body.decode("utf-8", "surrogateescape")
+    start = _after_space(text, 0)
+    if _after_space(text, _scan(text, start)[1]) != len(text):
+        raise ValueError("more than one document")
+    for key in path:
+        if text[start] != "{":
+            raise _no_list(path, body)
+        bounds = {name: begin for name, begin, _ in _members(text, start)}
+        if key not in bounds:
+            raise RunFailed("shape", f"there is no {key!r} on the way to the records at {'.'.join(path)}")
+        start = bounds[key]
+    if text[start] != "[":
+        raise _no_list(path, body)
+    return [Record(text[begin:end].encode("utf-8", "surrogateescape")) for _, begin, end in _members(text, start)]
+
+
+def _members(text: str, at: int) -> list[tuple[str, int, int]]:
+    """Return the name (empty in lists), the start and the end of each member of the object or list that begins at `at`.
+
+    The caller has parsed the whole text, so that what is not looked at here is known to be there.
+    """
+    members = []
+    closing = {"{": "}", "[": "]"}[text[at]]
+    is_object = text[at] == "{"
+    at = _after_space(text, at + 1)
+    while text[at] != closing:
+        name = ""
+        if is_object:
+            name, at = _scan(text, at)
+            at = _after_space(text, _after_space(text, at) + 1)  # the colon
+        begin = at
+        _, at = _scan(text, at)
+        members.append((name, begin, at))
+        at = _after_space(text, at)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+    return members
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _skip_space(text, at)
+    assert found is not None, "the pattern matches nothing as well"
+    return found.end()
+
+
+def _no_list(path: tuple[str, ...], found: bytes) -> RunFailed:
+    where = ".".join(path) or "the top"
+    return RunFailed("shape", f"expected a list of records at {where}, found {_shown(found)}")
+
+
+def _not_json(response: Response, body: bytes, error: Exception) -> RunFailed:
+    if not body.strip():
+        return RunFailed("not_json", f"empty body with status {response.status}")
+    content_type = response.headers.get("content-type", "no content type")[:80]
+    return RunFailed("not_json", f"{error} ({content_type}); the body starts with {_shown(body)}")
+
+
+def _shown(body: bytes) -> str:
+    """Return the start of a body for a message, without what may be a secret."""
+    # Cut late, so that a secret at the end is recognised as one.
+    text = body[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")
+    return repr(_SECRETS.sub(lambda match: f"{match['keep'] or ''}…", text)[:SHOWN_CHARACTERS])
