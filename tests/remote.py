@@ -54,14 +54,15 @@ Answer = Callable[[Request], Reply | Raw]
 class Remote:
     """Serve `answer` on a free port of loopback while used as a context manager; each connection has a thread.
 
-    An exception of `answer` is a 500 for the client and is raised again when the remote is left. `port` is for a
-    remote that comes back where another one was.
+    `requests` are those received, in order; `accepted` counts connections. An exception of `answer` is a 500 for the
+    client and is raised again when the remote is left. `port` is for a remote that comes back where another one was.
     """
 
     def __init__(self, answer: Answer | Reply | Raw, *, port: int = 0) -> None:
         self.answer: Answer = answer if callable(answer) else lambda request: answer
         self.requests: list[Request] = []
         self.errors: list[BaseException] = []
+        self.accepted = 0
         self.stopping = threading.Event()
         self._connections: set[socket.socket] = set()
         self._server = _Server(self, port)
@@ -105,6 +106,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        self.remote.accepted += 1
         self.remote._connections.add(request)
         try:
             super().process_request_thread(request, client_address)

@@ -9,7 +9,7 @@ VIEWS = ("ingestion.view_feedstate", "ingestion.view_run", "ingestion.view_rejec
 
 def staff(name: str, *permissions: str) -> User:
     """Create a staff user who has just these permissions, each as `app.codename`."""
-    user = User.objects.create_user(name, password=name, is_staff=True)
+    user = User.objects.create_user(name, is_staff=True)
     for permission in permissions:
         app, codename = permission.split(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))

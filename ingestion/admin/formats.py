@@ -63,7 +63,7 @@ def two_lines(first: str, second: str) -> SafeString:
 
 def verbatim(text: str) -> str:
     """Return a text with its own line breaks."""
-    return format_html('<pre class="verbatim">{}</pre>', text) if text else NOTHING
+    return _pre(text) if text else NOTHING
 
 
 def json_block(value: Any) -> str:
@@ -79,7 +79,12 @@ def raw_block(raw: bytes, *, limit: int = RAW_SHOWN_BYTES) -> SafeString:
     """
     text = raw[:limit].decode("utf-8", "surrogateescape")
     pieces = format_html_join("", "{}", ((_piece(text[start:end]),) for start, end in _stretches(text)))
-    return format_html('<pre class="verbatim">{}</pre>', pieces)
+    return _pre(pieces)
+
+
+def _pre(text: str) -> SafeString:
+    # HTML drops the first line break of a <pre>: this one, so that a text's own stays.
+    return format_html('<pre class="verbatim">\n{}</pre>', text)
 
 
 def _stretches(text: str) -> list[tuple[int, int]]:

@@ -19,9 +19,16 @@ _CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([^\s"';,]+)""", re.IGNORECA
 _BOM: Final = "\ufeff".encode()
 # User info and queries of URLs, values named like secrets, and long runs that look like tokens.
 _SECRETS: Final = re.compile(
-    r"""(?P<keep>//(?=[^/\s"'<>]*@)|\?|(?:token|secret|password|passwd|api_?key|authorization|session|signature)\w*["']?\s*[:=]\s*["']?)"""
-    r"""[^\s"'<>,}]+|[\w+/=-]{32,}""",
-    re.IGNORECASE,
+    r"""
+    (?P<keep>
+        //(?=[^/\s"'<>]*@)
+        | \?
+        | (?:value|token|secret|password|passwd|api_?key|authorization|session|signature)\w*["']?\s*[:=]\s*["']?
+    )
+    [^\s"'<>,}]+
+    | [\w+/=-]{32,}
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 
 _decode_records = msgspec.json.Decoder(list[Record]).decode
@@ -68,7 +75,7 @@ def _utf8(response: Response) -> bytes:
             body = body.decode(declared[1]).encode()
         except (LookupError, UnicodeError) as error:
             raise RunFailed("encoding", f"the body cannot be read as the declared {declared[1][:40]!r}") from error
-    elif body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in body[:4]:
+    elif body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in body[:2]:
         raise RunFailed(
             "encoding", "the body looks like UTF-16 or UTF-32 but declares no charset; JSON is sent as UTF-8"
         )
@@ -148,5 +155,5 @@ def _not_json(response: Response, body: bytes, error: Exception) -> RunFailed:
 def _shown(body: bytes) -> str:
     """Return the start of a body for a message, without what may be a secret."""
     # Cut late, so that a secret at the end is recognised as one.
-    text = body[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")
+    text = " ".join(body[: 8 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())
     return repr(_SECRETS.sub(lambda match: f"{match['keep'] or ''}…", text)[:SHOWN_CHARACTERS])

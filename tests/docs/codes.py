@@ -64,29 +64,43 @@ def _name(node: ast.expr) -> str | None:
 
 
 def _texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
-    """Yield the texts an expression can be: a literal, what a name is assigned, what a function of the module returns."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield node.value
-    elif isinstance(node, ast.IfExp):
-        yield from _texts(node.body, tree)
-        yield from _texts(node.orelse, tree)
-    elif isinstance(node, ast.Call) and (name := _name(node.func)):
-        for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef) and function.name == name:
-                for inner in ast.walk(function):
-                    if isinstance(inner, ast.Return) and inner.value:
-                        yield from _texts(inner.value, tree)
-    elif isinstance(node, ast.Name):
-        for assignment in ast.walk(tree):
-            if isinstance(assignment, ast.Assign):
-                yield from _assigned(assignment, node.id, tree)
+    """Yield the texts an expression can be: a literal, what a name is assigned, what a function returns."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp():
+            yield from _texts(node.body, tree)
+            yield from _texts(node.orelse, tree)
+        case ast.Name():
+            for value in _assigned(node.id, tree):
+                yield from _texts(value, tree)
+        case ast.Dict():
+            for value in node.values:
+                yield from _texts(value, tree)
+        case ast.Call(func=ast.Name(id=name)):
+            yield from _returned(name, tree)
+        case ast.Call(func=ast.Attribute(value=table, attr="get"), args=[_, default]):
+            yield from _texts(table, tree)
+            yield from _texts(default, tree)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name)):
+            (path,) = (path for path in sources() if path.stem == module)
+            yield from _returned(name, ast.parse(path.read_text()))
 
 
-def _assigned(assignment: ast.Assign, name: str, tree: ast.Module) -> Iterator[str]:
-    for target in assignment.targets:
-        if _name(target) == name:
-            yield from _texts(assignment.value, tree)
-        elif isinstance(target, ast.Tuple) and isinstance(assignment.value, ast.Tuple):
-            for inner, value in zip(target.elts, assignment.value.elts, strict=True):
-                if _name(inner) == name:
-                    yield from _texts(value, tree)
+def _returned(name: str, tree: ast.Module) -> Iterator[str]:
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.name == name:
+            for inner in ast.walk(function):
+                if isinstance(inner, ast.Return) and inner.value:
+                    yield from _texts(inner.value, tree)
+
+
+def _assigned(name: str, tree: ast.Module) -> Iterator[ast.expr]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
+                yield value
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                yield value
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                yield from (v for t, v in zip(targets, values, strict=True) if _name(t) == name)

@@ -23,8 +23,8 @@ import sys
 from django.conf import settings
 print(json.dumps({name: getattr(settings, name) for name in sys.argv[1:]}))
 """
-# Set by the operating system, by Python or by this project for its own processes.
-NOT_OURS = {"PATH", "HOME", "DJANGO_SETTINGS_MODULE", "PYTHONPATH"}
+# Set by the system, or by the project (its Makefile, its tests) for its own processes.
+NOT_OURS = {"PATH", "HOME", "LANG", "DJANGO_SETTINGS_MODULE", "PYTHONPATH", "UP_STARTED_AT"}
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,12 @@ def read_by_compose():
 def test_the_example_lists_every_variable_that_is_read_and_no_other():
     assert {"SECRET_KEY", "HEALTH_FILE", "LOG_FORMAT", "DATA_DIR"} <= read_by_python()  # the search finds each form
     assert set(documented()) == read_by_python() | read_by_compose()
+
+
+def test_the_deployment_guide_explains_every_variable_of_compose():
+    _, _, section = (container.ROOT / "docs/deploy.md").read_text().partition("\n## Variables\n")
+    first_cells = [line.split("|")[1] for line in section.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", "".join(first_cells))) == read_by_compose()
 
 
 def test_the_example_explains_each_variable_once():

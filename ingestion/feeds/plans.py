@@ -1,71 +1,19 @@
-"""Feeds: what to sync. Values declared in an app's `feeds.py`, resolved here against their Django models."""
+"""Feeds resolved against their Django models: columns with everything the model knows, and the table."""
 
-import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from enum import Enum
-from importlib import import_module
 from typing import Any, Final, TypeAlias
 
-from django.apps import apps
-from django.conf import settings
 from django.db import connections, models, router
-from django.utils.module_loading import module_has_submodule
 
 from ingestion import cleaning
 from ingestion.cleaning import Column, Rule
 from ingestion.errors import ConfigurationError
+from ingestion.feeds.declarations import Feed
 from ingestion.loaders import Table
-from ingestion.sources import Source
 
 # Django's Field takes type arguments only in its stubs.
 ModelField: TypeAlias = "models.Field[Any, Any]"
-
-MEBIBYTE: Final = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Upsert:
-    """Insert new keys, update rows that differ, leave equal rows alone. `key` names one field or several."""
-
-    model: type[models.Model]
-    key: str | tuple[str, ...]
-
-    @property
-    def key_fields(self) -> tuple[str, ...]:
-        return (self.key,) if isinstance(self.key, str) else self.key
-
-
-@dataclass(frozen=True, kw_only=True)
-class RejectLimit:
-    """More rejects than both, or one whole page of them, mean that the feed is wrong, not its data."""
-
-    records: int = 100
-    share: float = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feed:
-    """One sync: a source, a mapping of model fields to record paths, a target and a schedule.
-
-    Args:
-        name: unique among all feeds; letters, digits, `-` and `_`.
-        columns: model field name to a dotted path, or to a rule of `ingestion.cleaning`.
-        every: the default schedule; None leaves scheduling to the operator.
-        chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
-        attempts: how often a part is taken up without progress before the run fails.
-    """
-
-    name: str
-    source: Source
-    columns: Mapping[str, str | Rule]
-    target: Upsert
-    every: timedelta | None = None
-    chunk_rows: int = 50_000
-    chunk_bytes: int = 4 * MEBIBYTE
-    reject_limit: RejectLimit = RejectLimit()
-    attempts: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,44 +28,6 @@ class Plan:
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(column.kind for column in self.columns)
-
-
-def env_url(name: str, path: str = "") -> Callable[[], str]:
-    """Take a base URL from the setting or environment variable `name`, when a run needs it.
-
-    The function returned raises ConfigurationError when the variable is unset.
-    """
-
-    def resolve() -> str:
-        base = getattr(settings, name, "") or os.environ.get(name, "")
-        if not base:
-            raise ConfigurationError(f"{name} is not set: put the base URL of the remote into the environment")
-        return str(base).rstrip("/") + path
-
-    return resolve
-
-
-def declared() -> list[Feed]:
-    """Return every feed of the installed apps' `feeds` modules, in the order of INSTALLED_APPS."""
-    found: dict[int, Feed] = {}
-    for config in apps.get_app_configs():
-        if config.module is not None and module_has_submodule(config.module, "feeds"):
-            module = import_module(f"{config.name}.feeds")
-            found.update({id(value): value for value in vars(module).values() if isinstance(value, Feed)})
-    return list(found.values())
-
-
-def get(name: str) -> Feed:
-    """Return the feed of that name.
-
-    Raises:
-        ConfigurationError: no installed app declares it.
-    """
-    for feed in declared():
-        if feed.name == name:
-            return feed
-    known = ", ".join(sorted(feed.name for feed in declared())) or "none"
-    raise ConfigurationError(f"no feed is named {name!r}; known feeds: {known}")
 
 
 def resolve(feed: Feed) -> Plan:

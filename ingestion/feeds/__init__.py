@@ -1,0 +1,23 @@
+"""Feeds: what to sync. Values declared in an app's `feeds.py`, resolved here against their Django models."""
+
+from ingestion.feeds.declarations import MEBIBYTE, Feed, RejectLimit, declared, env_url, get
+from ingestion.feeds.plans import KINDS, ModelField, Plan, as_rule, columns_of, kind_of, resolve, rule_fits
+from ingestion.feeds.targets import Upsert
+
+__all__ = [
+    "KINDS",
+    "MEBIBYTE",
+    "Feed",
+    "ModelField",
+    "Plan",
+    "RejectLimit",
+    "Upsert",
+    "as_rule",
+    "columns_of",
+    "declared",
+    "env_url",
+    "get",
+    "kind_of",
+    "resolve",
+    "rule_fits",
+]

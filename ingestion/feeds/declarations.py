@@ -1,0 +1,88 @@
+"""Feeds as an app declares them in its `feeds.py`, and how they are found."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from typing import Final
+
+from django.apps import apps
+from django.conf import settings
+from django.utils.module_loading import module_has_submodule
+
+from ingestion.cleaning import Rule
+from ingestion.errors import ConfigurationError
+from ingestion.feeds.targets import Upsert
+from ingestion.sources import Source
+
+MEBIBYTE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectLimit:
+    """More rejects than both, or one whole page of them, mean that the feed is wrong, not its data."""
+
+    records: int = 100
+    share: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """One sync: a source, a mapping of model fields to record paths, a target and a schedule.
+
+    Args:
+        name: unique among all feeds; letters, digits, `-` and `_`.
+        columns: model field name to a dotted path, or to a rule of `ingestion.cleaning`.
+        every: the default schedule; None leaves scheduling to the operator.
+        chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
+        attempts: how often a part is taken up without progress before the run fails.
+    """
+
+    name: str
+    source: Source
+    columns: Mapping[str, str | Rule]
+    target: Upsert
+    every: timedelta | None = None
+    chunk_rows: int = 50_000
+    chunk_bytes: int = 4 * MEBIBYTE
+    reject_limit: RejectLimit = RejectLimit()
+    attempts: int = 5
+
+
+def env_url(name: str, path: str = "") -> Callable[[], str]:
+    """Take a base URL from the setting or environment variable `name`, when a run needs it.
+
+    The function returned raises ConfigurationError when the variable is unset.
+    """
+
+    def resolve() -> str:
+        base = getattr(settings, name, "") or os.environ.get(name, "")
+        if not base:
+            raise ConfigurationError(f"{name} is not set: put the base URL of the remote into the environment")
+        return str(base).rstrip("/") + path
+
+    return resolve
+
+
+def declared() -> list[Feed]:
+    """Return every feed of the installed apps' `feeds` modules, in the order of INSTALLED_APPS."""
+    found: dict[int, Feed] = {}
+    for config in apps.get_app_configs():
+        if config.module is not None and module_has_submodule(config.module, "feeds"):
+            module = import_module(f"{config.name}.feeds")
+            found.update({id(value): value for value in vars(module).values() if isinstance(value, Feed)})
+    return list(found.values())
+
+
+def get(name: str) -> Feed:
+    """Return the feed of that name.
+
+    Raises:
+        ConfigurationError: no installed app declares it.
+    """
+    for feed in declared():
+        if feed.name == name:
+            return feed
+    known = ", ".join(sorted(feed.name for feed in declared())) or "none"
+    raise ConfigurationError(f"no feed is named {name!r}; known feeds: {known}")
