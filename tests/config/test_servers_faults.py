@@ -102,17 +102,30 @@ def test_a_server_that_outlived_its_keeper_is_stopped_before_a_new_one_starts(da
         remember(where)
     account = database_account()
     programs = runnable_programs(data_dir, account)
-    cluster = (data_dir / "postgres-18").resolve()
+    socket_dir = Path(where.socket_dir)
+    socket_dir.mkdir(mode=0o700)
+    account.own(socket_dir)
     stray = launch(
-        [programs / "postgres", "-D", cluster, "-c", f"unix_socket_directories={where.socket_dir}"],
+        [
+            programs / "postgres",
+            "-D",
+            (data_dir / "postgres-18").resolve(),
+            "-c",
+            f"unix_socket_directories={socket_dir}",
+        ],
         log=data_dir / "logs" / "stray.log",
         env=environment(),
         **account.switch,
     )
-    eventually(lambda: answers(where), "the stray one answers")
-    with held(data_dir):
-        assert stray.wait(10) == 0
-        assert remembers(where)
+    try:
+        eventually(lambda: answers(where), "the stray one answers")
+        os.chown(socket_dir, os.geteuid(), -1)
+        with held(data_dir):
+            assert stray.wait(10) == 0
+            assert remembers(where)
+    finally:
+        stray.kill()
+        stray.wait()
 
 
 def test_a_stranger_with_the_pid_of_an_old_pid_file_is_left_alone(data_dir):

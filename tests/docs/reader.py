@@ -47,6 +47,7 @@ class Reader:
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
+        (checkout / ".env").unlink(missing_ok=True)  # another document's reader may have made it
         self._environment = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PWD": str(checkout)}
 

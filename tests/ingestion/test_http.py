@@ -379,7 +379,7 @@ def test_whatever_a_header_says_it_is_a_bounded_wait_or_none(text):
 
 # Secrets
 
-SECRET = "hush-9f8e7d"  # noqa: S105 - it is what must not be found
+SECRET = "hush-9f8e7d"
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The benchmark's own tables and feeds; installed through EXTRA_APPS."""
