@@ -35,7 +35,7 @@ def sync(names: Iterable[str], *, by: str) -> list[Answer]:
         try:
             run, created = runs.request(name, trigger=Trigger.ADMIN, by=by, wake_workers=False)
         except ConfigurationError as error:
-            answers.append(Answer(level=messages.ERROR, text=format_html("{}: not started: {}.", name, error)))
+            answers.append(Answer(level=messages.ERROR, text=format_html("Feed {}: not started: {}.", name, error)))
             continue
         new += [run] if created else []
         answers.append(_started(name, run) if created else _already_running(name, run))
@@ -45,10 +45,10 @@ def sync(names: Iterable[str], *, by: str) -> list[Answer]:
 
 
 def _started(name: str, run: Run) -> Answer:
-    return Answer(level=messages.SUCCESS, run=run, text=format_html("{}: started {}.", name, links.to_run(run.pk)))
+    return Answer(level=messages.SUCCESS, run=run, text=format_html("Feed {}: started {}.", name, links.to_run(run.pk)))
 
 
 def _already_running(name: str, run: Run) -> Answer:
     since = f"{run.started_at or run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
-    text = format_html("{}: already running since {}: {}.", name, since, links.to_run(run.pk))
+    text = format_html("Feed {}: already running since {}: {}.", name, since, links.to_run(run.pk))
     return Answer(level=messages.WARNING, run=run, text=text)

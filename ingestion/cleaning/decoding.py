@@ -43,6 +43,7 @@ def _magnitude(text: str) -> int:
 # Decodes any JSON text. It raises msgspec.ValidationError for a number that Python or jsonb cannot hold.
 decode_json: Final = msgspec.json.Decoder(float_hook=_number).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, Record]).decode
+_decode_all_members: Final = msgspec.json.Decoder(list[dict[str, Record]]).decode
 # Finds out what is wrong with a record, and what can be known of it. Numbers stay text: they have no limits then.
 _LENIENT: Final[dict[str, Any]] = {"strict": False, "parse_int": str, "parse_float": str}
 
@@ -134,6 +135,24 @@ def text_at(raw: Record, path: tuple[str, ...]) -> str:
     for key in path:
         raw = _decode_members(raw)[key]
     return str(raw, "utf-8")
+
+
+def quoted(name: str) -> bytes:
+    """Return a name as records have it, unless they spell it with escapes."""
+    return json.dumps(name, ensure_ascii=False).encode()
+
+
+def may_repeat(records: bytes, count: int, name: bytes) -> bool:
+    """Whether any of `count` objects in a JSON list may have a quoted name twice; cheap, and False is certain.
+
+    Every object has to have the name.
+    """
+    found = records.count(name)
+    if found <= count:
+        return False
+    # Most of all: the objects hold others that have the name as well.
+    inside = b",".join([value for members in _decode_all_members(records) for value in members.values()])
+    return found - inside.count(name) > count
 
 
 class _Pairs(list[tuple[str, Any]]):

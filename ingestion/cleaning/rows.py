@@ -1,6 +1,5 @@
 """Columns to one function per feed that turns a record into a row."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -9,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ingestion.cleaning.decoding import decode_record, holds_nul, is_repeated, text_at, value_at
+from ingestion.cleaning.decoding import decode_record, holds_nul, is_repeated, quoted, text_at, value_at
 from ingestion.cleaning.rules import UNSET, Column
 from ingestion.cleaning.values import CLEANERS
 from ingestion.errors import ConfigurationError, RecordRejected
@@ -135,7 +134,7 @@ def _bind_key_check(columns: Sequence[Column]) -> Callable[[Record], None]:
     Counting the quoted names first is what makes it cheap. A twin that is spelled with escapes is not seen.
     """
     names = [
-        (json.dumps(name, ensure_ascii=False).encode(), column.path, column.name)
+        (quoted(name), column.path, column.name)
         for column in columns
         if column.is_key and column.path
         for name in column.path
@@ -143,8 +142,8 @@ def _bind_key_check(columns: Sequence[Column]) -> Callable[[Record], None]:
 
     def check(raw: Record) -> None:
         text = bytes(raw)
-        for quoted, path, column_name in names:
-            if text.count(quoted) > 1 and is_repeated(text, path):
+        for name, path, column_name in names:
+            if text.count(name) > 1 and is_repeated(text, path):
                 raise RecordRejected("ambiguous_key", field=column_name, detail="the key is there twice")
 
     return check

@@ -40,7 +40,7 @@ def test_an_operator_syncs_by_the_action_and_sees_the_run_succeed(site, page):
     page.get_by_label("Action:").select_option("Sync now")
     page.get_by_role("button", name="Go", exact=True).click()
     message = page.locator(".messagelist .success")
-    expect(message).to_have_text(re.compile(r"photos: started run \d+\."))
+    expect(message).to_have_text(re.compile(r"Feed photos: started run \d+\."))
     message.get_by_role("link").click()
     expect_success(page)
     expect(value(page, "Asked by")).to_have_text("admin: operator")
@@ -56,7 +56,7 @@ def test_an_operator_syncs_by_the_button_and_sees_the_run_succeed(site, page):
     page.get_by_role("link", name="Feeds").first.click()
     page.get_by_role("link", name="photos", exact=True).click()
     page.get_by_role("button", name="Sync now").click()
-    expect(page.locator(".messagelist .success")).to_have_text(re.compile(r"photos: started run \d+\."))
+    expect(page.locator(".messagelist .success")).to_have_text(re.compile(r"Feed photos: started run \d+\."))
     expect_success(page)
 
 
@@ -87,7 +87,7 @@ def test_with_the_broker_down_the_page_answers_and_the_run_is_made_up(site, page
     log_in(page, site.cut_off, "operator")
     page.goto(f"{site.cut_off}{site.feed()}change/")
     page.get_by_role("button", name="Sync now").click()
-    expect(page.locator(".messagelist .success")).to_have_text(re.compile(r"photos: started run \d+\."))
+    expect(page.locator(".messagelist .success")).to_have_text(re.compile(r"Feed photos: started run \d+\."))
     expect_success(page, unchanged="5,000")
     assert "could not wake a worker; dispatch will" in site.stack.text("cut-off")
     assert refused == []

@@ -313,6 +313,7 @@ def test_the_log_of_what_was_chosen_holds_no_secret(data_dir):
 def test_a_killed_holder_takes_the_servers_with_it(data_dir):
     with held(data_dir) as process:
         process.kill()
+        process.wait()
         eventually(lambda: not processes_of(data_dir), "the servers follow their last holder")
 
 

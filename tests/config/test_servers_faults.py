@@ -72,6 +72,7 @@ def test_after_everything_was_killed_the_next_start_recovers_and_has_the_data(da
         with redis.Redis(unix_socket_path=where.redis_socket, password=where.password) as client:
             client.waitaof(1, 0, 5000)
         process.kill()
+        process.wait()
         kill_all(data_dir)
     assert (data_dir / "postgres-18" / "postmaster.pid").exists()
     with held(data_dir):
@@ -132,6 +133,7 @@ def test_a_stranger_with_the_pid_of_an_old_pid_file_is_left_alone(data_dir):
     where = servers.addresses(data_dir)
     with held(data_dir) as process:
         process.kill()
+        process.wait()
         kill_all(data_dir)
     account = database_account()
     stranger = subprocess.Popen(["sleep", "600"], **account.switch)

@@ -73,7 +73,7 @@ def test_the_action_starts_a_run_in_the_name_of_the_user(feed):
     assert run.parts.count() == 1
     assert response.url == LIST
     link = f'<a href="/admin/ingestion/run/{run.pk}/change/">run {run.pk}</a>'
-    assert said(client.get(LIST)) == [f"photos: started {link}."]
+    assert said(client.get(LIST)) == [f"Feed photos: started {link}."]
 
 
 def test_the_action_leaves_a_running_feed_alone_and_says_since_when(feed):
@@ -82,7 +82,7 @@ def test_the_action_leaves_a_running_feed_alone_and_says_since_when(feed):
     act(client, feed)
     assert Run.objects.count() == 1
     (message,) = said(client.get(LIST))
-    assert message.startswith(f"photos: already running since {run.requested_at:%Y-%m-%d %H:%M:%S} UTC: <a ")
+    assert message.startswith(f"Feed photos: already running since {run.requested_at:%Y-%m-%d %H:%M:%S} UTC: <a ")
     assert f"run {run.pk}" in message
 
 
@@ -101,9 +101,9 @@ def test_the_action_answers_for_each_feed(feed, second):
     messages = said(client.get(LIST))
     assert sorted(run.feed.name for run in Run.objects.all()) == ["photos", "second"]
     assert len(messages) == 3
-    assert messages[0].startswith("gone: not started: no feed is named &#x27;gone&#x27;; known feeds: photos")
-    assert messages[1].startswith("photos: started ")
-    assert messages[2].startswith("second: started ")
+    assert messages[0].startswith("Feed gone: not started: no feed is named &#x27;gone&#x27;; known feeds: photos")
+    assert messages[1].startswith("Feed photos: started ")
+    assert messages[2].startswith("Feed second: started ")
 
 
 def test_the_button_starts_a_run_and_goes_to_its_page(feed):
@@ -113,7 +113,7 @@ def test_the_button_starts_a_run_and_goes_to_its_page(feed):
     run = Run.objects.get()
     assert (run.trigger, run.requested_by) == (Trigger.ADMIN, "ada")
     assert response.redirect_chain == [(f"/admin/ingestion/run/{run.pk}/change/", 302)]
-    assert said(response) == [f'photos: started <a href="/admin/ingestion/run/{run.pk}/change/">run {run.pk}</a>.']
+    assert said(response) == [f'Feed photos: started <a href="/admin/ingestion/run/{run.pk}/change/">run {run.pk}</a>.']
 
 
 def test_the_button_goes_back_to_the_feed_for_who_may_not_see_runs(feed):
@@ -130,7 +130,7 @@ def test_a_feed_that_is_no_longer_declared_has_no_button_and_gets_a_message(feed
     assert "Sync now" not in client.get(page(gone)).text
     response = client.post(button(gone), follow=True)
     assert response.redirect_chain == [(page(gone), 302)]
-    assert said(response)[0].startswith("gone: not started: no feed is named ")
+    assert said(response)[0].startswith("Feed gone: not started: no feed is named ")
     assert not Run.objects.exists()
 
 

@@ -7,8 +7,10 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingestion.cleaning import MAX_RECORD_BYTES, Column, decode_record, key_text
+from ingestion.cleaning import MAX_RECORD_BYTES, Column, decode_record, key_text, may_repeat, quoted
 from ingestion.errors import RecordRejected
 
 ID = Column(name="id", kind="integer", path=("id",), is_key=True)
@@ -163,3 +165,24 @@ def test_a_key_of_several_columns_is_shown_whole_or_not_at_all():
     ]
     assert key_text(raw({"a": 1, "b": {"c": "x"}}), columns) == "1, x"
     assert key_text(raw({"a": 1, "b": 2}), columns) is None
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([b'{"id":1}', b'{"id":2}'], False),
+        ([b'{"id":1,"user":{"id":2}}', b'{"id":2,"tags":["id","id"],"of":[{"id":3,"id":4}]}'], False),
+        ([b'{"id":1,"id":2}', b'{"id":2}'], True),
+        ([b'{"id":1,"user":{"id":2},"id":2}'], True),
+        ([b'{"id":1,"user":{"id":2}}', b'{"id":2,"id":null}'], True),
+    ],
+)
+def test_a_name_that_is_there_twice_is_noticed_among_many_records(records, expected):
+    text = b"[" + b",".join(records) + b"]"
+    assert may_repeat(text, len(records), quoted("id")) is expected
+
+
+@given(st.lists(st.sampled_from(["id", "é", "a"]), max_size=4), st.sampled_from(["id", "é"]))
+def test_no_name_that_is_there_twice_is_missed(names, name):
+    record = "{" + ",".join(f'"{inner}":{{"{inner}":["{inner}"]}}' for inner in [*names, name]) + "}"
+    assert may_repeat(f"[{record}]".encode(), 1, quoted(name)) or names.count(name) == 0
