@@ -11,6 +11,7 @@ NPM_SERVER := .data/npm/node_modules/jsonplaceholder
 stamp = $(VENV)/installed-$(1)-$(firstword $(shell cksum < requirements/$(1).txt))
 EMBEDDED := $(call stamp,embedded)
 DEV := $(call stamp,dev)
+BENCH := $(subst installed-,bench/installed-,$(call stamp,bench))
 
 .DEFAULT_GOAL := help
 .PHONY: help up run-up test check bench lock npm clean
@@ -57,13 +58,14 @@ check: $(DEV)
 	  DATABASE_URL=postgres://user:password@localhost/ingestion REDIS_URL=redis://:password@localhost/0 \
 	  $(PY) manage.py check --deploy --fail-level WARNING
 
-bench: $(DEV)
-	$(PY) -m tests.bench
+bench: $(DEV) $(BENCH)
+	$(PY) -m tests.bench $(ARGS)
 
 lock: $(DEV)
 	$(call compile,core)
 	$(call compile,embedded,--extra embedded)
 	$(call compile,dev,--extra embedded --group dev)
+	$(call compile,bench,--group bench --constraints requirements/dev.txt)
 
 # For every platform, with hashes and without the name of the index they came from.
 compile = $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
@@ -88,3 +90,11 @@ $(EMBEDDED): requirements/embedded.txt
 
 $(DEV): requirements/dev.txt
 	@requirements/install dev && touch $@ $(EMBEDDED)
+
+# An environment inside the other one: it has psycopg 3, which Django prefers to psycopg2 wherever it finds it.
+$(BENCH): requirements/bench.txt | $(DEV)
+	@echo Installing requirements/bench.txt
+	@rm -rf $(VENV)/bench
+	@$(VENV)/bin/uv venv --quiet --python $(PY) $(VENV)/bench
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bench/bin/python --require-hashes -r requirements/bench.txt
+	@touch $@

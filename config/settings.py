@@ -186,7 +186,8 @@ LOGGING = {
             "()": structlog.stdlib.ProcessorFormatter,
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer(colors=False)
+                # Its default shows the value of every local variable, secrets included, and takes a second to do so.
+                structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
                 if os.environ.get("LOG_FORMAT", "text") == "text"
                 else structlog.processors.JSONRenderer(),
             ],

@@ -13,6 +13,7 @@
 | ingestion.E009 | a name PostgreSQL would cut |
 | ingestion.E010 | a rule that does not fit the column's type |
 | ingestion.E011 | a default that the column cannot hold |
+| ingestion.E012 | a rule with an option that cannot be used |
 """
 
 import re
@@ -24,7 +25,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, register
 from django.db import models, router
 
-from ingestion import feeds
+from ingestion import cleaning, feeds
 from ingestion.cleaning import Rule
 from ingestion.errors import ConfigurationError
 from ingestion.feeds import Feed, ModelField
@@ -93,14 +94,21 @@ def _check_columns(feed: Feed) -> Iterator[Error]:
 
 
 def _check_type(feed: Feed, field: ModelField, rule: Rule) -> Iterator[Error]:
-    what = f"{field.model._meta.label}.{field.name} is a {field.get_internal_type()}"
+    what = f"{field.model._meta.label}.{field.name} is of type {field.get_internal_type()}"
     if feeds.kind_of(field) is None:
         yield _error(feed, "E007", f"{what}, which is not supported.", "Leave it out of the feed.")
     elif not feeds.rule_fits(field, rule):
-        given = "whole_record" if rule.path is None else f"{rule.kind}({'.'.join(rule.path)!r})"
-        yield _error(
-            feed, "E010", f"{what}, which {given} cannot fill.", "Give the path alone, or use another kind of column."
-        )
+        yield _misfit(feed, what, rule)
+    elif problem := cleaning.problem_of(rule):
+        yield _error(feed, "E012", f"The rule for {field.name} cannot be used: {problem}.", "Correct the option.")
+
+
+def _misfit(feed: Feed, what: str, rule: Rule) -> Error:
+    given = "whole_record" if rule.path is None else f"{rule.kind}({'.'.join(rule.path)!r})"
+    hint = "Give the path alone, or use another kind of column."
+    if rule.kind is None:
+        given, hint = "a path alone", "Say how the bytes are written: binary(path, encoding=…)."
+    return _error(feed, "E010", f"{what}, which {given} cannot fill.", hint)
 
 
 def _check_key(feed: Feed) -> Iterator[Error]:

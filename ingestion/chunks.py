@@ -61,7 +61,15 @@ class Chunk:
 
     @property
     def read(self) -> int:
-        return sum(len(page.records) for page in self.pages)
+        return sum(page.read for page in self.pages)
+
+    @property
+    def skipped(self) -> int:
+        return sum(page.skipped for page in self.pages)
+
+    @property
+    def coercions(self) -> Counter[str]:
+        return sum((page.coercions for page in self.pages), start=Counter())
 
     def stream(self) -> StringIteratorIO:
         """Return the chunk's lines as a new stream."""
@@ -161,6 +169,8 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
         unchanged=loaded.unchanged,
         duplicates=loaded.duplicates,
         rejected=len(rejections),
+        skipped=chunk.skipped,
+        coercions=chunk.coercions,
     )
     run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections)
     check_reject_limit(run, plan.feed.reject_limit, rejections)

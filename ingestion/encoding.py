@@ -1,10 +1,12 @@
 """Rows to lines of PostgreSQL's COPY text format: pure text, no I/O.
 
-Follows https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
+Follows https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"; arrays and ranges follow the sections
+"Array Input and Output Syntax" and "Range Input/Output" of the manual.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from ingestion.types import Row
 
@@ -31,25 +33,78 @@ def escape(text: str) -> str:
     return text
 
 
-def _text(value: Any) -> str:
-    return NULL if value is None else escape(value)
+def _boolean(value: bool) -> str:
+    return "t" if value else "f"
 
 
-def _number(value: Any) -> str:
-    return NULL if value is None else str(value)
+def _duration(value: timedelta) -> str:
+    """Write days and seconds apart, as Django does: PostgreSQL keeps them apart."""
+    return f"{value.days} days {value.seconds}.{value.microseconds:06} seconds"
 
 
-def _boolean(value: Any) -> str:
-    return NULL if value is None else "t" if value else "f"
+def _bytes(value: bytes) -> str:
+    return rf"\x{value.hex()}"
 
 
-# JSON values are JSON text by the time they get here: cleaning decides what that text is.
-ENCODERS: dict[str, Callable[[Any], str]] = {
-    "text": _text,
-    "json": _text,
-    "integer": _number,
+def _array(members: list[Any]) -> str:
+    return "{" + ",".join(map(_member, members)) + "}"
+
+
+def _member(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    return _array(value) if type(value) is list else _quoted(value)
+
+
+def _range(value: Any) -> str:
+    if type(value) is str:
+        return value  # the word `empty`
+    lower, upper, (opening, closing) = value
+    ends = ["" if end is None else _quoted(end) for end in (lower, upper)]
+    return f"{opening}{ends[0]},{ends[1]}{closing}"
+
+
+def _quoted(value: Any) -> str:
+    """Quote a member: quoted, nothing in it is syntax but the quote and the backslash, and NULL and empty are text."""
+    text = _BY_TYPE.get(type(value), str)(value)
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
+
+
+_BY_TYPE: Final[dict[type, Callable[[Any], str]]] = {bool: _boolean, bytes: _bytes, timedelta: _duration}
+
+# What PostgreSQL reads as a value of the kind, before COPY's own escapes. Values are as cleaning makes them: text, JSON
+# and UUIDs are text by then, timestamps are in UTC; the texts of Python's numbers, dates and times are PostgreSQL's too.
+LITERALS: Final[dict[str, Callable[[Any], str]]] = {
+    "text": str,
+    "json": str,
+    "integer": str,
+    "decimal": str,
+    "float": str,
     "boolean": _boolean,
+    "date": str,
+    "time": str,
+    "timestamp": str,
+    "duration": _duration,
+    "uuid": str,
+    "address": str,
+    "binary": _bytes,
+    "array": _array,
+    "range": _range,
 }
+# Their literals hold nothing that COPY would take for something else.
+_PLAIN: Final = frozenset({"integer", "decimal", "float", "boolean", "date", "time", "timestamp", "duration", "uuid"})
+
+
+def _encoder(kind: str) -> Callable[[Any], str]:
+    literal = LITERALS[kind]
+    if literal is str and kind not in _PLAIN:
+        return lambda value: NULL if value is None else escape(str(value))
+    if kind in _PLAIN:
+        return lambda value: NULL if value is None else literal(value)
+    return lambda value: NULL if value is None else escape(literal(value))
+
+
+ENCODERS: Final[dict[str, Callable[[Any], str]]] = {kind: _encoder(kind) for kind in LITERALS}
 
 
 def encode_lines(rows: Iterable[Row], kinds: Iterable[str]) -> Iterator[str]:

@@ -5,6 +5,7 @@ IngestionError
 ├── RetryLater              transient: the same request may succeed later
 ├── RunFailed               needs a person: the remote or its data are not what the feed expects
 ├── RecordRejected          this record only: goes to the quarantine, the run goes on
+├── RecordSkipped           nothing to do: a rule of the feed leaves this record out
 ├── AlreadyRunning          nothing to do: another run of the feed is active
 └── PartTaken               nothing to do: somebody else advances the part
 """
@@ -54,6 +55,10 @@ class RecordRejected(IngestionError):
     def __str__(self) -> str:
         where = f" in {self.field}" if self.field else ""
         return f"{self.reason}{where}: {self.detail}" if self.detail else f"{self.reason}{where}"
+
+
+class RecordSkipped(IngestionError):
+    """A rule of the feed leaves the record out: it is counted, and neither loaded nor quarantined."""
 
 
 class AlreadyRunning(IngestionError):

@@ -67,6 +67,10 @@ class Run(models.Model):
     deleted = models.BigIntegerField(default=0)
     duplicates = models.BigIntegerField(default=0)
     rejected = models.BigIntegerField(default=0)
+    # Records that the feed's rules left out; they are not among those read.
+    skipped = models.BigIntegerField(default=0, db_default=0)
+    # `column:rule` to how many values were coerced by it.
+    coercions = models.JSONField(default=dict, db_default={})
     error = models.TextField(blank=True)
 
     class Meta:
@@ -112,6 +116,8 @@ class Run(models.Model):
             "deleted": self.deleted,
             "duplicates": self.duplicates,
             "rejected": self.rejected,
+            "skipped": self.skipped,
+            "coercions": self.coercions,
             "seconds": self.seconds,
             "first_commit_at": self.first_commit_at.isoformat() if self.first_commit_at else None,
             "error": self.error or None,

@@ -104,11 +104,11 @@ def _advance(part: Part, slice_seconds: float | None, limit: int | None, differe
 
 def _prepared(pages: Iterator[Page], plan: Plan) -> Iterator[Prepared]:
     """Clean and encode each page as it arrives; holds one page. Runs in the prefetcher's thread, while COPY waits."""
-    prepare = Preparer(plan.columns)
+    prepare = Preparer(plan.columns, plan.feed.rules)
     for page in pages:
         prepared = prepare(page)
         rejected = len(prepared.rejections)
-        if rejected == len(page.records) and rejected >= WHOLE_PAGE_RECORDS:
+        if rejected == prepared.read and rejected >= WHOLE_PAGE_RECORDS:
             reasons = chunks.reasons(prepared.rejections)
             raise RunFailed("reject_limit", f"all {rejected} records of page {page.number} were rejected: {reasons}")
         yield prepared
@@ -175,7 +175,7 @@ def run_here(name: str, *, limit: int | None = None, dry_run: bool = False) -> R
             runs.end(part, State.CANCELLED, error="interrupted")
         return Report(summary=_summary(part))
     with transaction.atomic():
-        part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser())
+        part = runs.rehearse(name, by=getpass.getuser())
         differences: list[Difference] = []
         advance_claimed(part, patient=False, limit=limit, differences=differences)
         report = Report(summary=_summary(part) | {"run": None, "dry_run": True}, differences=tuple(differences))

@@ -1,13 +1,14 @@
 """A page to COPY text: records cleaned and encoded, in groups where possible, one by one where not. Pure, no I/O."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ingestion.cleaning import Column, compile_columns, key_text
+from ingestion.cleaning import Column, RecordRule, compile_columns, key_text
 from ingestion.encoding import encode_lines
-from ingestion.errors import RecordRejected
+from ingestion.errors import RecordRejected, RecordSkipped
 from ingestion.groups import compile_groups
 from ingestion.types import Cursor, Page, Record, Rejection
 
@@ -19,7 +20,10 @@ RAW_BYTES: Final = 64 * 1024
 
 @dataclass(kw_only=True, slots=True)
 class Prepared:
-    """A page ready for COPY. Each row has a line in `lines`, and its key and its record's number beside it."""
+    """A page ready for COPY. Each row has a line in `lines`, and its key and its record's number beside it.
+
+    `skipped` records were left out by the feed's rules; `coercions` counts `column:rule`.
+    """
 
     number: int
     records: Sequence[Record]
@@ -29,6 +33,13 @@ class Prepared:
     keys: list[Any] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    skipped: int = 0
+    coercions: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def read(self) -> int:
+        """How many records are accounted for: all but those that the feed's rules left out."""
+        return len(self.records) - self.skipped
 
     @property
     def size_bytes(self) -> int:
@@ -37,14 +48,18 @@ class Prepared:
 
 
 class Preparer:
-    """Turn pages into COPY text; compiled once per feed, called per page."""
+    """Turn pages into COPY text; compiled once per feed, called per page, by one thread at a time.
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    With rules for whole records every record is decoded: groups are not tried.
+    """
+
+    def __init__(self, columns: Sequence[Column], rules: Sequence[RecordRule] = ()) -> None:
         self._columns = columns
         self._kinds = tuple(column.kind for column in columns)
         self._key = [index for index, column in enumerate(columns) if column.is_key]
-        self._clean = compile_columns(columns)
-        self._encode_group = compile_groups(columns)
+        self._coercions: Counter[str] = Counter()
+        self._clean = compile_columns(columns, rules, self._coercions)
+        self._encode_group = None if rules else compile_groups(columns)
 
     def __call__(self, page: Page) -> Prepared:
         """Prepare a page; its bad records become rejections."""
@@ -57,6 +72,8 @@ class Preparer:
                 if not self._add_group(prepared, start, end):
                     for position in range(start, end):
                         self._add_one(prepared, position)
+        prepared.coercions += self._coercions
+        self._coercions.clear()
         return prepared
 
     def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
@@ -64,9 +81,9 @@ class Preparer:
         encoded = self._encode_group(prepared.records[start:end]) if self._encode_group else None
         if encoded is None:
             return False
-        lines, keys = encoded
-        prepared.lines.append(lines)
-        prepared.keys += keys
+        prepared.lines.append(encoded.lines)
+        prepared.keys += encoded.keys
+        prepared.coercions += encoded.coercions
         prepared.positions += range(start, end)
         return True
 
@@ -74,6 +91,9 @@ class Preparer:
         raw = prepared.records[position]
         try:
             row = self._clean(raw)
+        except RecordSkipped:
+            prepared.skipped += 1
+            return
         except RecordRejected as rejected:
             prepared.rejections.append(
                 reject(rejected, page=prepared.number, position=position, raw=raw, columns=self._columns)

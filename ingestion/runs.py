@@ -1,5 +1,6 @@
 """The life of runs and parts in Postgres: request, claim, commit, wait, end. No network, no Celery."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -159,6 +160,25 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "") -> Part:
             ) from None
 
 
+def rehearse(name: str, *, by: str = "") -> Part:
+    """Start a run for a dry run, in the caller's transaction, which is rolled back.
+
+    It does not stand in the way of real runs of the feed: its row never counts as active.
+
+    Raises:
+        ConfigurationError: there is no such feed.
+    """
+    feeds.get(name)
+    feed, _ = FeedState.objects.get_or_create(name=name)
+    run = Run.objects.create(
+        feed=feed, trigger=Trigger.COMMAND, requested_by=by, state=State.CANCELLED, started_at=Now(), finished_at=Now()
+    )
+    part = Part.objects.create(
+        run=run, state=State.RUNNING, epoch=1, owner=owners.current(), leased_until=Now() + LEASE, attempts=1
+    )
+    return Part.objects.select_related("run__feed").get(pk=part.pk)
+
+
 def renew(part: Part) -> None:
     """Keep the part; call it more often than every LEASE.
 
@@ -188,8 +208,14 @@ def commit(part: Part, *, cursor: Cursor | None, counts: Counts, rejections: Seq
         deleted=F("deleted") + counts.deleted,
         duplicates=F("duplicates") + counts.duplicates,
         rejected=F("rejected") + counts.rejected,
+        skipped=F("skipped") + counts.skipped,
     )
-    return Run.objects.get(pk=part.run_id)
+    run = Run.objects.get(pk=part.run_id)
+    if counts.coercions:
+        # The UPDATE above holds the run's row: nobody else adds to these meanwhile.
+        run.coercions = dict(sorted((counts.coercions + Counter(run.coercions)).items()))
+        run.save(update_fields=["coercions"])
+    return run
 
 
 def release(part: Part) -> None:

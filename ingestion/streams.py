@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class StringIteratorIO(io.TextIOBase):
@@ -10,8 +11,9 @@ class StringIteratorIO(io.TextIOBase):
     Any sequence of `read` and `readline` sizes gives the concatenation of the strings. `read` returns an empty
     string only at the end: psycopg2 takes one for the end of the data and would truncate silently.
 
-    An exception of the iterator is kept in `error` and a bare `StreamBroken` is raised in its place, because
-    psycopg2 sends the text of whatever `read` raises to the server's log.
+    An exception of the iterator, or of a signal handler during a read, is kept in `error` and a bare `StreamBroken`
+    is raised in its place: psycopg2 sends the text of whatever `read` raises to the server's log, and reports only
+    that the COPY was cancelled.
     """
 
     def __init__(self, strings: Iterator[str]) -> None:
@@ -27,17 +29,18 @@ class StringIteratorIO(io.TextIOBase):
         """Return exactly `size` characters while that many are left; all of the rest when negative or None.
 
         Raises:
-            StreamBroken: the iterator raised, now or at an earlier call; the exception is in `error`.
+            StreamBroken: the iterator raised, now or at an earlier call, or a signal did; the exception is in `error`.
             ValueError: the stream is closed.
         """
         self._check_open()
-        if size is None or size < 0:
-            return "".join(iter(self._take_some, ""))
-        taken: list[str] = []
-        while size > 0 and (part := self._take_some(size)):
-            taken.append(part)
-            size -= len(part)
-        return "".join(taken)
+        with self._keeping_errors():
+            if size is None or size < 0:
+                return "".join(iter(self._take_some, ""))
+            taken: list[str] = []
+            while size > 0 and (part := self._take_some(size)):
+                taken.append(part)
+                size -= len(part)
+            return "".join(taken)
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # typeshed: None is not accepted there
         """Return the text up to and including the next newline, at most `size` characters when not negative.
@@ -47,16 +50,17 @@ class StringIteratorIO(io.TextIOBase):
         self._check_open()
         limit = -1 if size is None else size
         taken: list[str] = []
-        while limit != 0 and self._fill():
-            newline = self._rest.find("\n", self._at)
-            end = len(self._rest) if newline < 0 else newline + 1
-            if limit > 0:
-                end = min(end, self._at + limit)
-                limit -= end - self._at
-            taken.append(self._rest[self._at : end])
-            self._at = end
-            if taken[-1].endswith("\n"):
-                break
+        with self._keeping_errors():
+            while limit != 0 and self._fill():
+                newline = self._rest.find("\n", self._at)
+                end = len(self._rest) if newline < 0 else newline + 1
+                if limit > 0:
+                    end = min(end, self._at + limit)
+                    limit -= end - self._at
+                taken.append(self._rest[self._at : end])
+                self._at = end
+                if taken[-1].endswith("\n"):
+                    break
         return "".join(taken)
 
     def _check_open(self) -> None:
@@ -81,10 +85,16 @@ class StringIteratorIO(io.TextIOBase):
                 self._rest, self._at = next(self._strings), 0
             except StopIteration:
                 return False
-            except BaseException as error:  # noqa: BLE001 - kept for the reader, whatever it is
-                self.error = error
-                raise StreamBroken from None
         return True
+
+    @contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        """Keep whatever goes wrong in a read: also what a signal raises there, which COPY would swallow too."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - kept for the reader, whatever it is
+            self.error = error
+            raise StreamBroken from None
 
 
 class StreamBroken(Exception):

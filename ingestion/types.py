@@ -1,7 +1,8 @@
 """The values that travel through the stages; no behaviour, no I/O."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -44,7 +45,10 @@ class Rejection:
 
 @dataclass(kw_only=True, slots=True)
 class Counts:
-    """What happened to the records of a chunk or a run; `read` is the sum of the others but `pages` and `deleted`."""
+    """What happened to the records of a chunk; `read` is the sum of `inserted` to `rejected` without `deleted`.
+
+    `skipped` records are not among those read. `coercions` counts `column:rule`.
+    """
 
     pages: int = 0
     read: int = 0
@@ -54,3 +58,5 @@ class Counts:
     deleted: int = 0
     duplicates: int = 0
     rejected: int = 0
+    skipped: int = 0
+    coercions: Counter[str] = field(default_factory=Counter)

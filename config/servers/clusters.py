@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from .accounts import Account
 from .addresses import NAME, Addresses
 from .errors import ServerError
 from .placement import fresh, make_outside, outside_places, point, remove_linked
+from .processes import stop_strays
+from .programs import POSTGRES_NAMES
 
 FIRST_WITH_BUILTIN_LOCALE = 17
 
@@ -63,6 +66,7 @@ def cluster(data_dir: Path, account: Account, programs: Path, addresses: Address
 def _create(path: Path, account: Account, command: Sequence[str | Path], addresses: Addresses) -> None:
     """Run initdb beside the final name and rename what it made, so that a kill leaves no half a cluster behind."""
     unfinished = fresh(path)
+    stop_strays(unfinished, POSTGRES_NAMES, signal.SIGKILL)  # of an initdb that was killed
     remove_linked(unfinished)
     if account.can_enter(path.parent):
         unfinished.mkdir(mode=0o700)

@@ -130,7 +130,7 @@ class FeedStateAdmin(ReadOnlyAdmin):
         if run is None:
             return formats.NOTHING
         rejected = links.to_rejects(f"{run.rejected:,}", run_pk=run.pk) if run.rejected else "0"
-        counted = format_html("{} read, {} rejected", f"{run.read:,}", rejected)
+        counted = format_html("{}&nbsp;read, {}&nbsp;rejected", f"{run.read:,}", rejected)
         return formats.two_lines(formats.short(run.error), counted) if run.error else counted
 
     @admin.display(description="error")

@@ -160,7 +160,9 @@ class RunAdmin(ReadOnlyAdmin):
     def shown_outcome(self, run: Run) -> str:
         """Return the error, and what happened to the records that were read."""
         counts = [
-            format_html("{} {}", getattr(self, f"shown_{name}")(run), name) for name in OUTCOMES if getattr(run, name)
+            format_html("{}&nbsp;{}", getattr(self, f"shown_{name}")(run), name)
+            for name in OUTCOMES
+            if getattr(run, name)
         ]
         counted = format_html_join(", ", "{}", ((count,) for count in counts))
         return formats.two_lines(formats.short(run.error), counted) if run.error else counted

@@ -4,6 +4,26 @@ A feed declares rules; together with what the Django model knows they become col
 into a function that turns one record into one row or raises RecordRejected.
 """
 
+from ingestion.cleaning.declaring import (
+    binary,
+    boolean,
+    computed,
+    constant,
+    date,
+    decimal,
+    duration,
+    field,
+    first_of,
+    integer,
+    json,
+    mapped,
+    problem_of,
+    text,
+    time,
+    timestamp,
+    uuid,
+    whole_record,
+)
 from ingestion.cleaning.decoding import (
     MAX_DEPTH,
     MAX_RECORD_BYTES,
@@ -13,9 +33,9 @@ from ingestion.cleaning.decoding import (
     may_repeat,
     quoted,
 )
-from ingestion.cleaning.rows import CleanRecord, clean_default, compile_columns
-from ingestion.cleaning.rules import UNSET, Column, Rule, field, text, whole_record
-from ingestion.cleaning.values import KINDS
+from ingestion.cleaning.kinds import KINDS, absent_of, bind_value
+from ingestion.cleaning.rows import CleanRecord, clean_default, compile_columns, noter, storable
+from ingestion.cleaning.rules import UNSET, Column, MomentForm, RecordRule, Rule
 
 __all__ = [
     "KINDS",
@@ -24,15 +44,36 @@ __all__ = [
     "UNSET",
     "CleanRecord",
     "Column",
+    "MomentForm",
+    "RecordRule",
     "Rule",
+    "absent_of",
+    "binary",
+    "bind_value",
+    "boolean",
     "clean_default",
     "compile_columns",
+    "computed",
+    "constant",
+    "date",
+    "decimal",
     "decode_json",
     "decode_record",
+    "duration",
     "field",
+    "first_of",
+    "integer",
+    "json",
     "key_text",
+    "mapped",
     "may_repeat",
+    "noter",
+    "problem_of",
     "quoted",
+    "storable",
     "text",
+    "time",
+    "timestamp",
+    "uuid",
     "whole_record",
 ]

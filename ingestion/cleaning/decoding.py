@@ -17,27 +17,26 @@ MAX_DEPTH: Final = 100
 # PostgreSQL's own limit is 1 GB a field; a worker's memory ends long before.
 MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 # PostgreSQL's numeric, which jsonb is made of, holds this many digits after the point, and exponents below 2**30.
-_FRACTION_DIGITS: Final = 16_383
-_HIGHEST_EXPONENT: Final = 131_071
+FRACTION_DIGITS: Final = 16_383
+HIGHEST_EXPONENT: Final = 131_071
 
 
-def _number(text: str) -> float:
-    """Read a number with a point or an exponent, if both Python and jsonb can hold it."""
+def _number(text: str) -> Decimal:
+    """Read a number with a point or an exponent exactly, if both Python's floats and jsonb can hold it."""
     # The short cut covers all but a few: without an exponent, 300 characters are in range either way.
     if len(text) <= 300 and "e" not in text and "E" not in text:
-        return float(text)
+        return Decimal(text)
     magnitude = _magnitude(text)
-    number = float(text)
-    if math.isinf(number) or magnitude > _HIGHEST_EXPONENT or magnitude - len(text) < -_FRACTION_DIGITS:
+    if math.isinf(float(text)) or magnitude > HIGHEST_EXPONENT or magnitude - len(text) < -FRACTION_DIGITS:
         raise ValueError(f"the number {text[:40]} is out of range")  # msgspec makes a ValidationError of it
-    return number
+    return Decimal(text)
 
 
 def _magnitude(text: str) -> int:
     try:
         return Decimal(text).adjusted()
     except InvalidOperation:  # an exponent of 19 digits or more
-        return _HIGHEST_EXPONENT + 1
+        return HIGHEST_EXPONENT + 1
 
 
 # Decodes any JSON text. It raises msgspec.ValidationError for a number that Python or jsonb cannot hold.

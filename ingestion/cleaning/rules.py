@@ -1,7 +1,12 @@
-"""What a feed says about its columns, and what is known about each once its model was asked."""
+"""What is known about each column once its model was asked, and what a feed may say about it: see `declaring`."""
 
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+# A record-level rule: the decoded record, numbers with a point as exact Decimal, to the record that is cleaned, or to
+# None for one that is left out. It may change the record it is given.
+RecordRule: TypeAlias = "Callable[[dict[str, Any]], dict[str, Any] | None]"
 
 
 class _Unset:
@@ -15,21 +20,79 @@ UNSET: Final = _Unset()
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextForm:
+    """What is done to a text before its length is looked at, in this order but for `empty_is_null`."""
+
+    remove_nul: bool = False
+    normalise: str | None = None
+    strip: bool = False
+    collapse: bool = False
+    empty_is_null: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberForm:
+    """How numbers are written as text, and what becomes of more decimals than the column has."""
+
+    comma: bool = False
+    thousands: str = ""
+    rounding: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BooleanForm:
+    """The words for true and false, in lower case."""
+
+    true: tuple[str, ...]
+    false: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentForm:
+    """How dates and times are written, the unit of numbers, and the zone of what names none."""
+
+    formats: tuple[str, ...] = ()
+    unit: str | None = None
+    zone: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryForm:
+    """How bytes are written as text."""
+
+    encoding: str
+
+
+Form: TypeAlias = TextForm | NumberForm | BooleanForm | MomentForm | BinaryForm
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a feed says about one column. `path` is where the value is, or None for the whole record."""
+    """What a feed says about one column.
+
+    `path` is where the value is: None for the whole record, empty where `compute` or `constant` gives it. `others` are
+    tried in turn where there is nothing at `path`.
+    """
 
     path: tuple[str, ...] | None
     kind: str | None = None
     default: Any = UNSET
     truncate: bool = False
+    others: tuple[tuple[str, ...], ...] = ()
+    compute: Callable[[dict[str, Any]], Any] | None = None
+    constant: Any = UNSET
+    mapping: Mapping[str, Any] | None = None
+    form: Form | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """One column, resolved: the feed's rule and what the model knows.
 
-    `limits` are the integer type's bounds. `default` is clean already: see `clean_default`. A key has no default, is
-    never NULL and never cut: each would make one row of different records.
+    `limits` are the integer type's bounds, `max_length` is of characters, bytes or members. `default` and `constant` are
+    clean already: see `clean_default`. A key has no default, is never NULL and never cut: each would make one row of
+    different records. `check` raises RecordRejected for a clean value that the model's validators refuse. `item` is what
+    the members of an array and the bounds of a range are.
     """
 
     name: str
@@ -42,21 +105,12 @@ class Column:
     limits: tuple[int, int] | None = None
     choices: frozenset[Any] | None = None
     is_key: bool = False
-
-
-def field(path: str) -> Rule:
-    """Take the value at a dotted path, cleaned by the model's column type."""
-    return Rule(path=tuple(path.split(".")))
-
-
-def text(path: str, *, default: Any = UNSET, truncate: bool = False) -> Rule:
-    """Take text at a dotted path.
-
-    Args:
-        default: what a missing or null value becomes.
-        truncate: cut text longer than the column instead of rejecting the record.
-    """
-    return Rule(path=tuple(path.split(".")), kind="text", default=default, truncate=truncate)
-
-
-whole_record: Final = Rule(path=None, kind="json")
+    others: tuple[tuple[str, ...], ...] = ()
+    compute: Callable[[dict[str, Any]], Any] | None = None
+    constant: Any = UNSET
+    mapping: Mapping[str, Any] | None = None
+    form: Form | None = None
+    max_digits: int | None = None
+    decimal_places: int | None = None
+    item: "Column | None" = None
+    check: Callable[[Any], None] | None = field(default=None, compare=False)

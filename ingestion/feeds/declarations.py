@@ -11,7 +11,7 @@ from django.apps import apps
 from django.conf import settings
 from django.utils.module_loading import module_has_submodule
 
-from ingestion.cleaning import Rule
+from ingestion.cleaning import RecordRule, Rule
 from ingestion.errors import ConfigurationError
 from ingestion.feeds.targets import Upsert
 from ingestion.sources import Source
@@ -34,6 +34,7 @@ class Feed:
     Args:
         name: unique among all feeds; letters, digits, `-` and `_`.
         columns: model field name to a dotted path, or to a rule of `ingestion.cleaning`.
+        rules: functions of a decoded record, called in turn before anything else: see `ingestion.cleaning.RecordRule`.
         every: the default schedule; None leaves scheduling to the operator.
         chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
         attempts: how often a part is taken up without progress before the run fails.
@@ -45,9 +46,10 @@ class Feed:
     target: Upsert
     every: timedelta | None = None
     chunk_rows: int = 50_000
-    chunk_bytes: int = 4 * MEBIBYTE
+    chunk_bytes: int = 3 * MEBIBYTE
     reject_limit: RejectLimit = RejectLimit()
     attempts: int = 5
+    rules: tuple[RecordRule, ...] = ()
 
 
 def env_url(name: str, path: str = "") -> Callable[[], str]:

@@ -1,4 +1,4 @@
-"""Serve the benchmark's own collections: `python -m tests.bench.api --records N`. The photos come from the sample API."""
+"""Serve the benchmark's own collections; the photos come from the sample API itself."""
 
 import argparse
 import asyncio

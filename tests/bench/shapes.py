@@ -35,6 +35,12 @@ class Shape:
         for number in range(1, rows + 1):
             yield "\t".join(map(_text, self.row(self.record(number)))) + "\n"
 
+    def json_lines(self, rows: int) -> Iterator[str]:
+        """Make one JSON object a line, its members named as the columns; `raw_data` is JSON inside a text."""
+        for number in range(1, rows + 1):
+            row = dict(zip(self.columns, self.row(self.record(number)), strict=True))
+            yield json.dumps(row | {"raw_data": json.dumps(row["raw_data"])}) + "\n"
+
 
 def _at(record: Any, path: tuple[str, ...]) -> Any:
     for name in path:
@@ -146,3 +152,5 @@ TINY = Shape(
 
 # What the benchmark's own API serves; the photos come from the sample API.
 OWN = (DIRTY, WIDE, NESTED, TINY)
+# The tables in which prepared files are made.
+BASES = {shape.path: shape for shape in (PLAIN, WIDE, NESTED, TINY)}

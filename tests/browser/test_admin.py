@@ -15,8 +15,7 @@ def log_in(page: Page, url: str, name: str) -> None:
 
 def value(page: Page, label: str):
     """Return the value beside a label of a window."""
-    fields = page.locator(".flex-container").filter(has=page.get_by_text(f"{label}:", exact=True))
-    return fields.locator(".readonly").last
+    return page.locator("label").filter(has_text=re.compile(f"^{label}:$")).locator("+ .readonly")
 
 
 def expect_success(page: Page, *, unchanged: str | None = None) -> None:
@@ -85,7 +84,8 @@ def test_with_the_broker_down_the_page_answers_and_the_run_is_made_up(site, page
     refused: list[str] = []
     page.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
     log_in(page, site.cut_off, "operator")
-    page.goto(f"{site.cut_off}{site.feed()}change/")
+    answer = page.goto(f"{site.cut_off}{site.feed()}change/")
+    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
     page.get_by_role("button", name="Sync now").click()
     expect(page.locator(".messagelist .success")).to_have_text(re.compile(r"Feed photos: started run \d+\."))
     expect_success(page, unchanged="5,000")

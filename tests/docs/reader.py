@@ -34,12 +34,15 @@ def fresh_checkout(folder: Path) -> Iterator[Path]:
     (checkout / ".venv").symlink_to(sys.prefix)
     data_dir = checkout / ".data"
     port = servers.addresses(data_dir).sample_api_port
-    with running_stack(data_dir) as stack:
-        stack.start("api", "photos.sample_api", "--port", str(port))
-        wait_until(lambda: "listening" in stack.text("api"), what="the sample API's start")
-        stack.start_worker()
-        assert stack.summary("trigger", "photos", "--wait", "--json")["state"] == "succeeded"
-        yield checkout
+    try:
+        with running_stack(data_dir) as stack:
+            stack.start("api", "photos.sample_api", "--port", str(port))
+            wait_until(lambda: "listening" in stack.text("api"), what="the sample API's start")
+            stack.start_worker()
+            assert stack.summary("trigger", "photos", "--wait", "--json")["state"] == "succeeded"
+            yield checkout
+    finally:
+        servers.discard(data_dir)
 
 
 class Reader:

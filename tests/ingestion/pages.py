@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 from ingestion.models import FeedState, Reject, Run, State, Trigger
 
@@ -32,7 +33,7 @@ def cells(client, url: str) -> list[dict[str, str]]:
     body = re.search(r"<tbody>(.*?)</tbody>", text(client, url), re.DOTALL)
     for row in re.findall(r"<tr>(.*?)</tr>", body[1] if body else "", re.DOTALL):
         columns = re.findall(r'<t[hd] class="(?:nowrap )?(?:field-)?(\S+?)(?: nowrap)?">(.*?)</t[hd]>', row, re.DOTALL)
-        found.append({name: " ".join(re.sub(r"<[^>]+>", " ", html).split()) for name, html in columns})
+        found.append({name: " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split()) for name, html in columns})
     return found
 
 

@@ -89,7 +89,7 @@ def copied(records):
 
 
 @pytest.mark.django_db
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.lists(records_json, min_size=1, max_size=8))
 @example([b'{"v":1,"t":"","x":1e-16384}'])
 @example([b'{"v":1,"t":"","x":0e1073741824}'])

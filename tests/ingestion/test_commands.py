@@ -55,7 +55,7 @@ def test_ingest_prints_the_summary_as_its_last_line_and_ends_with_0(run):
     status, lines = run("ingest", "photos", "--json")
     summary = json.loads(lines[-1])
     assert status == 0
-    assert tuple(summary) == SUMMARY
+    assert set(SUMMARY) <= set(summary)
     assert (summary["state"], summary["read"], summary["inserted"], summary["error"]) == ("succeeded", 20, 20, None)
 
 

@@ -129,7 +129,7 @@ rows = st.lists(
 
 
 @pytest.mark.django_db
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows)
 def test_every_kind_comes_back_from_postgres_as_it_was(db, rows):
     lines = encode_lines([(t, i, b, json.dumps(j)) for t, i, b, j in rows], ("text", "integer", "boolean", "json"))

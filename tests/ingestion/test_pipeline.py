@@ -1,18 +1,20 @@
 """The whole job in one process: a real remote on loopback, the photos feed, real commits."""
 
 import json
+import signal
 import threading
 from datetime import timedelta
 
 import psycopg2
 import pytest
 import stamina
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from ingestion import pipeline, runs
 from ingestion.errors import AlreadyRunning, PartTaken
 from ingestion.models import Part, Reject, Run, State, Trigger
+from ingestion.streams import StringIteratorIO
 from photos.models import Photo
 from photos.sample_api import photo
 from tests.remote import Raw, Remote, Reply, in_turn, json_list, json_pages
@@ -427,3 +429,26 @@ def test_no_remote_configured_says_which_variable(settings):
     settings.PHOTOS_API_URL = ""
     summary = pipeline.run_here("photos").summary
     assert (summary["state"], summary["error"][:26]) == ("failed", "PHOTOS_API_URL is not set:")
+
+
+def test_ctrl_c_inside_copy_ends_the_run_as_cancelled(sync, monkeypatch):
+    """The signal arrives while psycopg2 reads: it must not pass for a database that says "not now"."""
+    texts = StringIteratorIO._take_some
+    turns = iter(range(10))
+
+    def interrupted(self, limit=-1):
+        if next(turns) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return texts(self, limit)
+
+    monkeypatch.setattr(StringIteratorIO, "_take_some", interrupted)
+    with Remote(json_pages(photos(2000))) as remote:
+        summary = sync(remote)
+    assert (summary["state"], summary["error"], summary["read"]) == ("cancelled", "interrupted", 0)
+
+
+def test_a_dry_run_does_not_stand_in_the_way_of_a_real_run(settings):
+    with Remote(json_pages(photos(20))) as remote, transaction.atomic():
+        settings.PHOTOS_API_URL = remote.url
+        runs.rehearse("photos")
+        assert runs.request("photos", trigger=Trigger.ADMIN, wake_workers=False)[1]

@@ -20,7 +20,9 @@ PHOTOS = [{"id": number} for number in range(1, 26)]
 
 
 def api(remote, **options):
-    return JsonApi(**{"url": f"{remote.url}/photos", "pagination": PAGES, "retry": NO_RETRY, **options})
+    return JsonApi(
+        **{"url": f"{remote.url}/photos", "pagination": PAGES, "retry": NO_RETRY, "max_pages": 100, **options}
+    )
 
 
 def read(source, cursor=None):

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import signal
 
 import pytest
 from hypothesis import given
@@ -132,8 +133,9 @@ def test_never_passes_for_ended_after_an_exception(read):
 
 def test_something_else_than_text_is_no_end():
     ours = StringIteratorIO(iter(["a", None, "b"]))
-    with pytest.raises(TypeError):
+    with pytest.raises(StreamBroken):
         ours.read()
+    assert isinstance(ours.error, TypeError)
 
 
 def test_is_a_readable_text_file_and_nothing_else():
@@ -161,3 +163,18 @@ def test_reading_a_closed_stream_is_an_error_not_an_end(read):
     assert ours.closed
     with pytest.raises(ValueError, match="closed"):
         getattr(ours, read)()
+
+
+def test_an_exception_of_a_signal_handler_during_a_read_is_kept_like_the_iterators():
+    """psycopg2 swallows what `read` raises: a Ctrl-C that arrives there must not be lost."""
+
+    def strings():
+        yield "a"
+        signal.raise_signal(signal.SIGINT)
+        yield "b"
+
+    for read in ("read", "readline"):
+        stream = StringIteratorIO(strings())
+        with pytest.raises(StreamBroken):
+            getattr(stream, read)()
+        assert isinstance(stream.error, KeyboardInterrupt)

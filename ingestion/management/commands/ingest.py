@@ -62,4 +62,5 @@ def describe(summary: dict[str, Any]) -> str:
     )
     took = f" in {summary['seconds']} s" if summary["seconds"] is not None else ""
     error = f": {summary['error']}" if summary["error"] else ""
-    return f"{summary['feed']}: run {summary['run']} {summary['state']}{took}: {counts}{error}"
+    run = "dry run" if summary["run"] is None else f"run {summary['run']}"
+    return f"{summary['feed']}: {run} {summary['state']}{took}: {counts}{error}"

@@ -38,5 +38,20 @@ NESTED = _feed("bench-nested", shapes.NESTED, Upsert(models.NestedRecord, key="r
 TINY = _feed("bench-tiny", shapes.TINY, Upsert(models.TinyRecord, key="remote_id"))
 
 APPEND = _feed("bench-append", shapes.PLAIN, _target("Append", models.PlainPhoto), api="PHOTOS_API_URL")
+# The switch's name is a guess until the engine has one.
+_SKIPPING = {"skip_unchanged_pages": True}
+SKIPPING = (
+    _feed(
+        "bench-skip",
+        shapes.KEYED,
+        _target("Upsert", models.KeyedPhoto, key="remote_id"),
+        api="PHOTOS_API_URL",
+        **_SKIPPING,
+    )
+    if _SKIPPING.keys() <= Feed.__dataclass_fields__.keys()
+    else None
+)
 REPLACE = _feed("bench-replace", shapes.PLAIN, _target("Replace", models.PlainPhoto), api="PHOTOS_API_URL")
-MIRROR = _feed("bench-mirror", shapes.KEYED, _target("Mirror", models.KeyedPhoto, key="remote_id"), api="PHOTOS_API_URL")
+MIRROR = _feed(
+    "bench-mirror", shapes.KEYED, _target("Mirror", models.KeyedPhoto, key="remote_id"), api="PHOTOS_API_URL"
+)

@@ -21,6 +21,9 @@ class PhotoColumns(models.Model):
     class Meta:
         abstract = True
 
+    def __str__(self):
+        return self.title
+
 
 class PlainPhoto(PhotoColumns):
     """The target of whatever appends: no key but its own id."""
@@ -72,6 +75,9 @@ class NestedRecord(models.Model):
     class Meta:
         db_table = shapes.NESTED.table
 
+    def __str__(self):
+        return str(self.remote_id)
+
 
 class TinyRecord(models.Model):
     """Two numbers."""
@@ -81,3 +87,6 @@ class TinyRecord(models.Model):
 
     class Meta:
         db_table = shapes.TINY.table
+
+    def __str__(self):
+        return str(self.remote_id)

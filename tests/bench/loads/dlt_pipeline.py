@@ -39,7 +39,9 @@ def run_pipeline(job: Job) -> Timed:
     make_page = _arrow_page(json) if job.option == "arrow" else list
     database = job.database
 
-    @dlt.resource(name=job.table, write_disposition="append", columns={"raw_data": {"data_type": "json"}})
+    @dlt.resource(
+        name=job.table.rpartition(".")[2], write_disposition="append", columns={"raw_data": {"data_type": "json"}}
+    )
     def photos():
         for body in bodies(job):
             yield make_page([_row(photo) for photo in json.loadb(body)])
@@ -72,6 +74,6 @@ def _row(photo: dict[str, Any]) -> dict[str, Any]:
 
 def _arrow_page(json: Any) -> Any:
     """Return a function from rows to an Arrow table, which dlt loads without normalizing it; JSON has to be text."""
-    import pyarrow
+    import pyarrow as pa
 
-    return lambda rows: pyarrow.Table.from_pylist([row | {"raw_data": json.dumps(row["raw_data"])} for row in rows])
+    return lambda rows: pa.Table.from_pylist([row | {"raw_data": json.dumps(row["raw_data"])} for row in rows])

@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import subprocess
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tests.bench.contenders import SLING
 from tests.bench.loads import Job, Timed, fetching
 
 
@@ -59,9 +61,11 @@ def django_postgres_copy(job: Job) -> Timed:
 
 
 def sling(job: Job) -> Timed:
-    """Load a file of JSON lines straight into the table: no temporary table, column types given, none guessed."""
-    from sling_linux_amd64 import SLING_BIN
+    """Append a file of JSON lines straight to the table: no temporary table, column types given, none guessed.
 
+    https://docs.slingdata.io/sling-cli: `snapshot` is its mode that appends.
+    """
+    sling_bin = import_module(SLING).SLING_BIN
     database = job.database
     url = (
         f"postgresql://{database['user']}:{database['password']}@/{database['dbname']}"
@@ -75,9 +79,9 @@ def sling(job: Job) -> Timed:
         "SLING_HOME_DIR": f"{job.scratch}/sling",
     }
     arguments = [
-        SLING_BIN, "run", "--src-stream", f"file://{job.file}", "--src-options", '{"flatten": true}',
+        sling_bin, "run", "--src-stream", f"file://{job.file}", "--src-options", '{"flatten": true}',
         "--columns", json.dumps({"remote_id": "bigint", "album_id": "bigint", "raw_data": "json"}),
-        "--tgt-conn", "BENCH_DB", "--tgt-object", f"public.{job.table}", "--mode", "full-refresh",
+        "--tgt-conn", "BENCH_DB", "--tgt-object", f"public.{job.table}", "--mode", "snapshot",
     ]  # fmt: skip
 
     def run():

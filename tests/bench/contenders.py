@@ -1,0 +1,198 @@
+"""Who takes part: a registry of values. A write mode or a peer more is one entry more."""
+
+import platform
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+from tests.bench import shapes
+from tests.bench.shapes import Shape
+
+# Named for the machine, as its packages are.
+SLING = f"sling_linux_{'arm64' if platform.machine() == 'aarch64' else 'amd64'}"
+
+# How many rows: what --rows says, a tenth and ten times of it, or what the other shapes get.
+Scale = Literal["main", "small", "large", "shape"]
+# What the table holds when the time begins: nothing; the same rows; the same rows but for one in a hundred; what an
+# untimed run of the same contender left.
+Start = Literal["empty", "filled", "changed", "ran"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to load rows, and from where to where.
+
+    `load` names a function of `tests.bench.loads`, `option` is its argument (for the engine the feed's name), `floor`
+    is the contender it is compared with. `does` and `lacks` tell readers what they compare.
+    """
+
+    name: str
+    load: str
+    shape: Shape
+    floor: str
+    does: str
+    lacks: str = ""
+    option: str = ""
+    scale: Scale = "main"
+    start: Start = "empty"
+    source: Literal["HTTP", "file", "JSON lines"] = "HTTP"
+    package: str = ""  # the peer's; it runs in the peers' environment
+
+    @property
+    def is_engine(self) -> bool:
+        return self.load == "engine:ingest"
+
+
+_floor = partial(
+    Contender,
+    load="plain:floor",
+    source="file",
+    does="COPY FROM a file that the server reads itself, one transaction",
+    lacks="fetching, JSON, cleaning, client; nothing is slower to leave out",
+)
+
+_ENGINE = "types, lengths and ranges checked; bad records kept; rows, counters and cursor committed per chunk, fenced"
+_engine = partial(Contender, load="engine:ingest", does=_ENGINE)
+_upsert = partial(_engine, option="photos", shape=shapes.PHOTOS, floor="floor, unique key")
+
+ENGINE = (
+    _engine(name="engine append", option="bench-append", shape=shapes.PLAIN, floor="floor"),
+    _upsert(name="engine upsert"),
+    _upsert(name="engine upsert, identical", start="filled"),
+    _upsert(name="engine upsert, 1 % changed", start="changed"),
+    _upsert(name="engine upsert, unchanged pages skipped", option="bench-skip", shape=shapes.KEYED, start="ran"),
+    _engine(name="engine replace", option="bench-replace", shape=shapes.PLAIN, floor="floor"),
+    _engine(name="engine mirror", option="bench-mirror", shape=shapes.KEYED, floor="floor, unique key"),
+    _engine(
+        name="engine mirror, identical",
+        option="bench-mirror",
+        shape=shapes.KEYED,
+        floor="floor, unique key",
+        start="filled",
+    ),
+    _engine(
+        name="engine upsert, one bad record a page",
+        option="bench-dirty",
+        shape=shapes.DIRTY,
+        floor="floor, unique key",
+    ),
+)
+
+# The article's table has three columns of data; `photos.article` says what was changed in its code.
+LOADED = replace(shapes.PHOTOS, table="load_data_photos", paths={"title": ("title",), "url": ("url",), "raw_data": ()})
+_article = partial(Contender, load="plain:article", shape=LOADED, floor="floor")
+_ARTICLE_LACKS = "no validation, no key, three of the six columns; "
+
+ARTICLE = (
+    Contender(
+        name="bare loop",
+        load="plain:bare_loop",
+        shape=shapes.PLAIN,
+        floor="floor",
+        does="httpx, json.loads, join, json.dumps, copy_from",
+        lacks="no validation, only newlines escaped; one transaction, a failure loads nothing",
+    ),
+    _article(
+        name="article bulk_create",
+        option="bulk_create",
+        does="instances, then one INSERT",
+        lacks=_ARTICLE_LACKS + "every row in memory",
+    ),
+    _article(
+        name="article bulk_create_db",
+        option="bulk_create_db",
+        does="as before, timestamps by the database",
+        lacks=_ARTICLE_LACKS + "every row in memory",
+    ),
+    _article(
+        name="article StringIO",
+        option="string_io_db",
+        does="one string, then COPY",
+        lacks=_ARTICLE_LACKS + "every row in memory",
+    ),
+    _article(
+        name="article StringIteratorIO",
+        option="string_iterator_db",
+        does="COPY while the lines are made",
+        lacks=_ARTICLE_LACKS + "one transaction",
+    ),
+)
+
+_dlt = partial(
+    Contender,
+    load="dlt_pipeline:run_pipeline",
+    shape=replace(shapes.PHOTOS, table="bench_dlt.photos"),
+    floor="floor",
+    package="dlt",
+    lacks="no constraint checked, no key; files of its own between its three steps",
+)
+
+PEERS = (
+    Contender(
+        name="psycopg 3 COPY",
+        load="peers:psycopg3",
+        shape=shapes.PLAIN,
+        floor="floor",
+        package="psycopg",
+        does="httpx, json.loads, write_row (C)",
+        lacks="no validation; one transaction",
+    ),
+    Contender(
+        name="django-postgres-copy",
+        load="peers:django_postgres_copy",
+        shape=shapes.PLAIN,
+        floor="floor",
+        package="postgres_copy",
+        does="Django on psycopg 3: CSV file, COPY into a temporary table of text, INSERT … SELECT with casts",
+        lacks="a bad value fails the whole file; one transaction",
+    ),
+    _dlt(name="dlt insert_values", option="insert_values", does="its default format: INSERT … VALUES, types inferred"),
+    _dlt(name="dlt csv", option="csv", does="COPY of CSV files, types inferred"),
+    _dlt(
+        name="dlt arrow",
+        option="arrow",
+        does="pages made Arrow tables by the caller, then COPY of CSV files; dlt's normalizer is left out",
+    ),
+    Contender(
+        name="sling",
+        load="peers:sling",
+        shape=shapes.PLAIN,
+        floor="floor",
+        source="JSON lines",
+        package=SLING,
+        does="a Go program: a local file, COPY straight into the table, types given",
+        lacks="no fetching; a bad value fails the whole file; its start is part of the time",
+    ),
+)
+
+_SHAPES = {"wide": shapes.WIDE, "nested": shapes.NESTED, "tiny": shapes.TINY}
+
+OTHER_SHAPES = tuple(
+    contender
+    for name, shape in _SHAPES.items()
+    for contender in (
+        _floor(name=f"floor, {name}", shape=shape, floor=f"floor, {name}", scale="shape"),
+        _engine(
+            name=f"engine upsert, {name}", option=f"bench-{name}", shape=shape, floor=f"floor, {name}", scale="shape"
+        ),
+    )
+)
+
+FLOORS = (
+    _floor(name="floor", shape=shapes.PLAIN, floor="floor"),
+    _floor(name="floor, unique key", shape=shapes.PHOTOS, floor="floor, unique key"),
+)
+
+_GROWING = (*FLOORS, *(contender for contender in ENGINE if contender.name in ("engine append", "engine upsert")))
+
+GROWTH = tuple(
+    replace(contender, name=f"{contender.name}, {label}", floor=f"{contender.floor}, {label}", scale=scale)
+    for scale, label in (("small", "× 0.1"), ("large", "× 10"))
+    for contender in _GROWING
+)
+
+ALL = (*FLOORS, *ENGINE, *ARTICLE, *PEERS, *OTHER_SHAPES, *GROWTH)
+
+
+def row_count(contender: Contender, *, rows: int, shape_rows: int) -> int:
+    return {"main": rows, "small": rows // 10, "large": rows * 10, "shape": shape_rows}[contender.scale]
