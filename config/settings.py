@@ -132,6 +132,10 @@ INGESTION_WAKE = "worker.dispatch.wake"
 # Who knows when each feed runs next.
 INGESTION_NEXT_RUNS = "worker.schedules.next_runs"
 
+# The quarantine forgets resolved rejects after the first time, and all others after the second.
+RESOLVED_REJECTS_KEPT_DAYS = env.int("RESOLVED_REJECTS_KEPT_DAYS", default=30)
+REJECTS_KEPT_DAYS = env.int("REJECTS_KEPT_DAYS", default=365)
+
 # A slice ends itself after a minute; the limits below only catch one that hangs.
 SLICE_SECONDS = 60
 CELERY_BROKER_URL = REDIS_URL or _addresses().redis_url

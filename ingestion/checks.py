@@ -14,6 +14,7 @@
 | ingestion.E010 | a rule that does not fit the column's type |
 | ingestion.E011 | a default that the column cannot hold |
 | ingestion.E012 | a rule with an option that cannot be used |
+| ingestion.E013 | a target whose own fields or limits do not fit |
 """
 
 import re
@@ -24,11 +25,12 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, register
 from django.db import models, router
+from django.db.models import Q
 
 from ingestion import cleaning, feeds
 from ingestion.cleaning import Rule
 from ingestion.errors import ConfigurationError
-from ingestion.feeds import Feed, ModelField
+from ingestion.feeds import Append, Feed, History, Mirror, ModelField, Replace, SoftDelete, Target, Upsert
 from ingestion.models import Run
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -50,7 +52,7 @@ def problems(declared: Sequence[Feed]) -> Iterator[Error]:
     """Check feeds against each other and against their models, without touching the database."""
     yield from _check_names(declared)
     for feed in declared:
-        found = [*_check_columns(feed), *_check_key(feed), *_check_table(feed)]
+        found = [*_check_columns(feed), *_check_key(feed), *_check_target(feed), *_check_table(feed)]
         yield from found or _check_defaults(feed)
 
 
@@ -82,7 +84,7 @@ def _check_columns(feed: Feed) -> Iterator[Error]:
             )
         else:
             yield from _check_type(feed, known[name], feeds.as_rule(rule))
-    filled = {known[name].name for name in feed.columns if name in known}
+    filled = {known[name].name for name in [*feed.columns, *feeds.own_fields(feed.target)] if name in known}
     for field in dict.fromkeys(known.values()):
         if field.name not in filled and not _database_fills(field):
             yield _error(
@@ -95,7 +97,9 @@ def _check_columns(feed: Feed) -> Iterator[Error]:
 
 def _check_type(feed: Feed, field: ModelField, rule: Rule) -> Iterator[Error]:
     what = f"{field.model._meta.label}.{field.name} is of type {field.get_internal_type()}"
-    if feeds.kind_of(field) is None:
+    if isinstance(field, models.GeneratedField):
+        yield _error(feed, "E007", f"{what}, and the database makes its values.", "Leave it out of the feed.")
+    elif feeds.kind_of(field) is None:
         yield _error(feed, "E007", f"{what}, which is not supported.", "Leave it out of the feed.")
     elif not feeds.rule_fits(field, rule):
         yield _misfit(feed, what, rule)
@@ -120,13 +124,82 @@ def _check_key(feed: Feed) -> Iterator[Error]:
             yield _error(
                 feed, "E005", f"The key {name!r} is not among the feed's columns.", "Map it to where the record has it."
             )
-    if all(name in known for name in key) and not _is_unique(model, {known[name].name for name in key}):
+    if not key and isinstance(feed.target, Append | Replace):
+        return  # these two compare nothing, or whole rows
+    if not all(name in known for name in key):
+        return
+    fields = {known[name].name for name in key}
+    if isinstance(feed.target, History):
+        if not _is_unique_among_current(feed.target, fields):
+            yield _error(
+                feed,
+                "E004",
+                f"No unique constraint of {model._meta.label} covers the key ({', '.join(key)}) of current rows.",
+                f"Add UniqueConstraint(fields=…, condition=Q({feed.target.valid_to}=None), name=…), and migrate.",
+            )
+    elif not _is_unique(model, fields):
         yield _error(
             feed,
             "E004",
             f"No unique constraint of {model._meta.label} covers exactly the key ({', '.join(key)}).",
             "Add unique=True or a UniqueConstraint without a condition on these fields, and migrate.",
         )
+
+
+def _check_target(feed: Feed) -> Iterator[Error]:
+    """Check what the write mode itself needs of the model."""
+    target = feed.target
+    known = feeds.columns_of(target.model)
+    label = target.model._meta.label
+    for name in feeds.own_fields(target):
+        if name in feed.columns:
+            yield _error(feed, "E013", f"The target fills {label}.{name} itself.", "Take it out of the feed's columns.")
+    for name, types, null in _needed(target):
+        field = known.get(name)
+        if field is None or not isinstance(field, types) or (null and not field.null):
+            wanted = " or ".join(type_.__name__ for type_ in types) + (" with null=True" if null else "")
+            yield _error(
+                feed, "E013", f"{label}.{name} has to be a {wanted}.", "Change the field, or name another one."
+            )
+    if isinstance(target, Mirror) and isinstance(target.delete, SoftDelete):
+        yield from _check_mark(feed, target.delete, known.get(target.delete.field))
+    if isinstance(target, Upsert | Mirror):
+        for name in target.insert_only:
+            if name not in feed.columns or name in target.key_fields:
+                yield _error(
+                    feed,
+                    "E013",
+                    f"insert_only names {name!r}, which the feed does not fill, or which is its key.",
+                    f"Name others of its columns: {', '.join(feed.columns)}.",
+                )
+    if isinstance(target, Mirror | Replace) and not 0 <= target.allow_delete_share <= 1:
+        yield _error(feed, "E013", "allow_delete_share is not from 0 to 1.", "0.2 allows a fifth of the rows.")
+
+
+def _needed(target: Target) -> Iterator[tuple[str, tuple[type, ...], bool]]:
+    """Yield the fields that a target names: what they have to be, and whether they have to allow null."""
+    if isinstance(target, History):
+        yield target.valid_from, (models.DateTimeField,), False
+        yield target.valid_to, (models.DateTimeField,), True
+        if target.is_current is not None:
+            yield target.is_current, (models.BooleanField,), False
+    if isinstance(target, Mirror) and isinstance(target.delete, SoftDelete):
+        yield target.delete.field, (models.DateTimeField, models.BooleanField), False
+
+
+def _check_mark(feed: Feed, delete: SoftDelete, field: "ModelField | None") -> Iterator[Error]:
+    """Check that the database leaves the mark of new rows empty: they are copied without it."""
+    if isinstance(field, models.DateTimeField) and (not field.null or field.has_db_default()):
+        yield _error(
+            feed, "E013", f"{delete.field} would mark new rows.", "Give it null=True and no db_default: null is there."
+        )
+    if isinstance(field, models.BooleanField) and _default_of(field) is not False:
+        yield _error(feed, "E013", f"{delete.field} may mark new rows.", "Give it db_default=False.")
+
+
+def _default_of(field: ModelField) -> Any:
+    default = field.db_default if field.has_db_default() else None
+    return getattr(default, "value", default)
 
 
 def _check_table(feed: Feed) -> Iterator[Error]:
@@ -175,6 +248,19 @@ def _is_unique(model: type[models.Model], key: set[str]) -> bool:
         and constraint.condition is None
         and constraint.deferrable is None
         for constraint in options.constraints
+    )
+
+
+def _is_unique_among_current(target: History, key: set[str]) -> bool:
+    """Whether the database allows one current row of a key at most."""
+    current: list[Q] = [Q((target.valid_to, None)), Q((f"{target.valid_to}__isnull", True))]
+    if target.is_current is not None:
+        current += [Q((target.is_current, True))]
+    return any(
+        isinstance(constraint, models.UniqueConstraint)
+        and set(constraint.fields) == key
+        and constraint.condition in current
+        for constraint in target.model._meta.constraints
     )
 
 

@@ -3,24 +3,26 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ingestion import loaders, runs, sqlstates
-from ingestion.errors import RecordRejected, RetryLater, RunFailed
-from ingestion.feeds import Plan, RejectLimit
-from ingestion.loaders import Difference, Loaded
-from ingestion.models import Part, Run, State
+from ingestion import endings, loaders, runs, sqlstates
+from ingestion.errors import RetryLater
+from ingestion.feeds import Plan
+from ingestion.loaders import Difference, Loaded, Wanted
+from ingestion.models import ENDED, Part, Run, State
 from ingestion.prefetch import Prefetcher
-from ingestion.preparation import Prepared, reject
-from ingestion.streams import StringIteratorIO
+from ingestion.preparation import Prepared
+from ingestion.signals import chunk_committed
 from ingestion.types import Counts, Cursor, Rejection
+from ingestion.writing import Writer, check_reject_limit
 
 log = structlog.get_logger(__name__)
 
@@ -29,16 +31,6 @@ TRIES: Final = 4
 WAIT: Final = timedelta(seconds=0.25)
 # A dry run shows this many of the rows it would write.
 DIFF_ROWS: Final = 20
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One line of a chunk and where it came from."""
-
-    text: str
-    key: Any
-    page: Prepared
-    position: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +63,6 @@ class Chunk:
     def coercions(self) -> Counter[str]:
         return sum((page.coercions for page in self.pages), start=Counter())
 
-    def stream(self) -> StringIteratorIO:
-        """Return the chunk's lines as a new stream."""
-        return StringIteratorIO(text for page in self.pages for text in page.lines)
-
-    def latest_lines(self) -> list[Line]:
-        """Return the chunk line by line, of each key the last one."""
-        latest: dict[Any, Line] = {}
-        for page in self.pages:
-            # Not splitlines: values may hold characters that it takes for line ends, but COPY does not.
-            texts = "".join(page.lines).split("\n")[:-1]
-            for text, key, position in zip(texts, page.keys, page.positions, strict=True):
-                latest.pop(key, None)
-                latest[key] = Line(text=f"{text}\n", key=key, page=page, position=position)
-        return list(latest.values())
-
 
 def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan) -> Chunk:
     """Take the first page and those that are ready behind it, up to the feed's limits."""
@@ -101,14 +78,17 @@ def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan) -> Chunk:
     return Chunk(pages=pages)
 
 
-def load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None = None) -> None:
+def load(
+    chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None = None, *, complete: bool = False
+) -> State:
     """Load a chunk and commit it with its cursor, counters and rejects, exactly once; end the part with its last chunk.
 
     Joins a caller's transaction, which then decides; otherwise it owns one, and tries again when the database says
-    "not now". A COMMIT whose reply was lost is settled by reading the cursor back.
+    "not now". A COMMIT whose reply was lost is settled by reading the cursor back. Returns where the part then is.
 
     Args:
         differences: filled with the first DIFF_ROWS rows that are written.
+        complete: whether the last chunk's end is the source's own; rows are deleted and replaced only then.
 
     Raises:
         RetryLater: the database kept saying "not now".
@@ -116,138 +96,136 @@ def load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | N
         PartTaken: somebody else took the part over; nothing was committed.
         django.db.DatabaseError: the database refused for good, and not because of a record.
     """
-    connection = connections[plan.using]
+    using = plan.using
+    committed: _Committed | None = None
+    failure: DatabaseError | InterfaceError | None = None
     for turn in range(TRIES):
         try:
-            with transaction.atomic(using=plan.using):
-                _load(chunk, part, plan, differences)
+            # Never again before it is known that the last try left nothing.
+            if failure is None or not _is_committed(chunk, part, connections[using]):
+                with transaction.atomic(using=using):
+                    committed = _load(chunk, part, plan, differences, complete=complete)
+            break
         except (DatabaseError, InterfaceError) as error:
-            if connection.in_atomic_block or not sqlstates.is_transient(error):
+            if connections[using].in_atomic_block or not sqlstates.is_transient(error):
                 raise
             log.warning("database said not now", error=sqlstates.message(error), turn=turn + 1)
             failure = error
-        else:
-            return
-        time.sleep(WAIT.total_seconds() * 2**turn * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
-        if _is_committed(chunk, part, connection):
-            return
-    raise RetryLater(sqlstates.message(failure)) from failure
+            if sqlstates.sqlstate(error) == sqlstates.READ_ONLY:
+                connections[using].close()
+            time.sleep(WAIT.total_seconds() * 2**turn * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
+    else:
+        raise RetryLater(sqlstates.message(failure)) from failure  # type: ignore[arg-type]  # every turn had one
+    assert committed is not None
+    return _announce(committed, part, plan)
+
+
+def load_nothing(part: Part, plan: Plan, *, complete: bool) -> State:
+    """End a part whose source had nothing at all, not even an empty page.
+
+    Raises as `load` does.
+    """
+    return load(
+        Chunk(pages=[Prepared(number=0, records=(), received_bytes=0, following=None)]), part, plan, complete=complete
+    )
 
 
 def _is_committed(chunk: Chunk, part: Part, connection: BaseDatabaseWrapper) -> bool:
-    """Read back whether the chunk was committed after all; keeps the part for another try when it was not."""
+    """Read back whether the chunk was committed after all; keeps the part for another try when it was not.
+
+    Raises:
+        PartTaken: somebody else took the part over.
+        django.db.OperationalError: still not now.
+    """
     connection.close_if_unusable_or_obsolete()
-    try:
-        found = Part.objects.filter(pk=part.pk, epoch=part.epoch).values_list("cursor", "state").first()
-        if found == (chunk.following, State.SUCCEEDED if chunk.following is None else State.RUNNING):
+    with transaction.atomic():
+        # The lock waits for a server that has received COMMIT and is not done with it.
+        locked = Part.objects.select_for_update().filter(pk=part.pk, epoch=part.epoch)
+        found = locked.values_list("cursor", "state").first()
+        if found is not None and found[0] == chunk.following and (found[1] in ENDED) == (chunk.following is None):
             log.info("the reply to COMMIT was lost, the commit was not")
             return True
         runs.renew(part)
-    except (OperationalError, InterfaceError):
-        pass  # still not now: the next turn tells
     return False
 
 
-def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None) -> None:
-    rejections = chunk.rejections
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Committed:
+    """What a chunk has done, once its transaction is committed."""
+
+    state: State
+    counts: Counts
+    inserted: tuple[Any, ...] = ()
+    updated: tuple[Any, ...] = ()
+    deleted: tuple[Any, ...] = ()
+
+
+def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None, *, complete: bool) -> _Committed:
+    wanted = Wanted(
+        sample_size=DIFF_ROWS - len(differences) if differences is not None else 0,
+        keys=chunk_committed.has_listeners(plan.feed.target.model),
+    )
     with connections[plan.using].cursor() as cursor:
         loaders.prepare_transaction(cursor)
-        sample_size = DIFF_ROWS - len(differences) if differences is not None else 0
-        try:
-            with transaction.atomic(using=plan.using):
-                loaded = _upsert(cursor, plan, chunk.stream, chunk.keys, sample_size)
-        except DatabaseError as error:
-            if not sqlstates.is_about_a_record(error):
-                raise
-            loaded, refused = _load_what_is_accepted(cursor, plan, chunk)
-            rejections = rejections + refused
-    counts = Counts(
-        pages=len(chunk.pages),
+        endings.open_tables(cursor, part, plan)
+        writer = Writer(cursor=cursor, plan=plan, tables=endings.tables_of(part), wanted=wanted)
+        loaded, refused = writer.write(chunk.pages)
+        rejections = chunk.rejections + refused
+        endings.note_rejected(cursor, part, plan, chunk.pages, rejections)
+        counts = _counts(chunk, loaded, rejections)
+        ending = endings.Ending(state=State.RUNNING)
+        if chunk.following is None:
+            ending = endings.finish(cursor, part, plan, counts, wanted, complete=complete)
+            loaded += ending.finished
+            counts = _counts(chunk, loaded, rejections)
+    keys = chunk.keys if plan.table.key else ()
+    run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
+    check_reject_limit(run, plan.feed.reject_limit, rejections)
+    if chunk.following is None:
+        runs.end(part, ending.state, error=ending.error)
+    if differences is not None:
+        differences.extend(loaded.sample)
+    log.debug("chunk loaded", pages=counts.pages, read=counts.read, written=counts.inserted + counts.updated)
+    return _Committed(
+        state=ending.state,
+        counts=counts,
+        inserted=loaded.inserted_keys,
+        updated=loaded.updated_keys,
+        deleted=loaded.deleted_keys,
+    )
+
+
+def _counts(chunk: Chunk, loaded: Loaded, rejections: Sequence[Rejection]) -> Counts:
+    return Counts(
+        pages=sum(page.number > 0 for page in chunk.pages),
         read=chunk.read,
         inserted=loaded.inserted,
         updated=loaded.updated,
         unchanged=loaded.unchanged,
+        deleted=loaded.deleted,
         duplicates=loaded.duplicates,
         rejected=len(rejections),
         skipped=chunk.skipped,
         coercions=chunk.coercions,
     )
-    run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections)
-    check_reject_limit(run, plan.feed.reject_limit, rejections)
-    if chunk.following is None:
-        runs.end(part, State.SUCCEEDED)
-    if differences is not None:
-        differences.extend(loaded.sample)
-    log.debug("chunk loaded", pages=counts.pages, read=counts.read, written=counts.inserted + counts.updated)
 
 
-def _upsert(
-    cursor: Any, plan: Plan, open_stream: Callable[[], StringIteratorIO], keys: Sequence[Any], sample_size: int = 0
-) -> Loaded:
-    loaded = loaders.upsert(cursor, plan.table, open_stream, keys, sample_size=sample_size)
-    if loaded.stored != len(keys):
-        raise RunFailed("copy_mismatch", f"COPY stored {loaded.stored} rows of {len(keys)}; nothing was committed")
-    loaders.check_constraints(cursor)
-    return loaded
-
-
-def _load_what_is_accepted(cursor: Any, plan: Plan, chunk: Chunk) -> tuple[Loaded, list[Rejection]]:
-    """Find the records that the database refuses and load the others, all inside the open transaction."""
-    lines = chunk.latest_lines()
-    refused: list[Rejection] = []
-    loaded = _halve(cursor, plan, lines, refused)
-    return replace(loaded, duplicates=len(chunk.keys) - len(lines)), refused
-
-
-def _halve(cursor: Any, plan: Plan, lines: list[Line], refused: list[Rejection]) -> Loaded:
-    """Load the lines; where the database refuses, leave the line out that COPY names, else try halves."""
-    if not lines:
-        return Loaded(stored=0, inserted=0)
-    try:
-        with transaction.atomic(using=plan.using):
-            texts = [line.text for line in lines]
-            return _upsert(cursor, plan, lambda: StringIteratorIO(iter(texts)), [line.key for line in lines])
-    except DatabaseError as error:
-        if not sqlstates.is_about_a_record(error):
-            raise
-        number = 1 if len(lines) == 1 else sqlstates.copy_line(error)
-        if number is None:
-            half = len(lines) // 2
-            return _halve(cursor, plan, lines[:half], refused) + _halve(cursor, plan, lines[half:], refused)
-        refused.append(_refusal(lines[number - 1], error, plan))
-        if len(refused) > plan.feed.reject_limit.records:
-            many = f"the database refused more than {len(refused) - 1} records of one chunk"
-            raise RunFailed("reject_limit", f"{many}: {reasons(refused)}") from error
-    return _halve(cursor, plan, lines[: number - 1] + lines[number:], refused)
-
-
-def _refusal(line: Line, error: DatabaseError, plan: Plan) -> Rejection:
-    rejected = RecordRejected(sqlstates.reason(error), field=sqlstates.field(error), detail=sqlstates.message(error))
-    return reject(
-        rejected,
-        page=line.page.number,
-        position=line.position,
-        raw=line.page.records[line.position],
-        columns=plan.columns,
-    )
-
-
-def check_reject_limit(run: Run, limit: RejectLimit, rejections: list[Rejection]) -> None:
-    """Refuse a run with more rejects than the feed allows.
-
-    Raises:
-        RunFailed: `reject_limit`, with the commonest reasons.
-    """
-    if run.rejected > limit.records and run.rejected > limit.share * run.read:
-        raise RunFailed(
-            "reject_limit",
-            f"{run.rejected} of {run.read} records were rejected; in the last chunk: {reasons(rejections)}",
+def _announce(committed: _Committed, part: Part, plan: Plan) -> State:
+    """Tell the application what was committed, now or when the caller's transaction is; return the part's state."""
+    model = plan.feed.target.model
+    if chunk_committed.has_listeners(model):
+        send = partial(
+            chunk_committed.send_robust,
+            sender=model,
+            feed=plan.feed.name,
+            run=part.run_id,
+            inserted=committed.inserted,
+            updated=committed.updated,
+            deleted=committed.deleted,
+            counts=committed.counts,
         )
-
-
-def reasons(rejections: list[Rejection]) -> str:
-    """Summarise rejects for a message: the commonest reasons, and where the first one is."""
-    common = Counter(f"{r.reason} in {r.field}" if r.field else r.reason for r in rejections).most_common(3)
-    first = rejections[0]
-    counted = ", ".join(f"{count} × {reason}" for reason, count in common)
-    return f"{counted}; the first is record {first.position} of page {first.page}: {first.detail}"
+        # Receivers' exceptions are logged by Django; the chunk is committed whatever they do.
+        transaction.on_commit(send, using=plan.using)
+    if committed.state == State.FAILED:
+        log.warning("run failed", error=Run.objects.get(pk=part.run_id).error)
+    return committed.state

@@ -73,7 +73,7 @@ def _quoted(value: Any) -> str:
 _BY_TYPE: Final[dict[type, Callable[[Any], str]]] = {bool: _boolean, bytes: _bytes, timedelta: _duration}
 
 # What PostgreSQL reads as a value of the kind, before COPY's own escapes. Values are as cleaning makes them: text, JSON
-# and UUIDs are text by then, timestamps are in UTC; the texts of Python's numbers, dates and times are PostgreSQL's too.
+# and UUIDs are text by then, timestamps are in UTC; PostgreSQL reads Python's own text of numbers, dates and times.
 LITERALS: Final[dict[str, Callable[[Any], str]]] = {
     "text": str,
     "json": str,

@@ -28,6 +28,7 @@ class Trigger(models.TextChoices):
     SCHEDULE = "schedule"
     ADMIN = "admin"
     COMMAND = "command"
+    REPLAY = "replay"
 
 
 class FeedState(models.Model):
@@ -72,9 +73,13 @@ class Run(models.Model):
     # `column:rule` to how many values were coerced by it.
     coercions = models.JSONField(default=dict, db_default={})
     error = models.TextField(blank=True)
+    # Somebody wants it to delete as much as it finds missing, beyond the feed's limit.
+    confirm_deletes = models.BooleanField(db_default=False, default=False)
 
     class Meta:
         ordering = ("-id",)
+        # The last run of each feed is what every list shows.
+        indexes = (models.Index(fields=("feed", "-id"), name="ingestion_run_feed_newest"),)
         constraints = (
             models.UniqueConstraint(
                 fields=("feed",), condition=Q(state__in=ACTIVE), name="ingestion_run_one_active_per_feed"
@@ -165,8 +170,15 @@ class Part(models.Model):
         return f"part {self.number} of run {self.run_id}"
 
 
+class Resolution(models.TextChoices):
+    """How a reject was settled."""
+
+    SUPERSEDED = "superseded", "a newer version of the record was loaded"
+    REPLAYED = "replayed", "the record was replayed; a reject of that run tells if it was refused again"
+
+
 class Reject(models.Model):
-    """A record that could not become a row: why, where it was, and its bytes."""
+    """A record that could not become a row: why, where it was, and its bytes. Open until it is resolved."""
 
     feed = models.ForeignKey(FeedState, on_delete=models.PROTECT, related_name="rejects")
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="rejects")
@@ -181,10 +193,22 @@ class Reject(models.Model):
     size_bytes = models.BigIntegerField()
     digest = models.CharField(max_length=64)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    resolved_at = models.DateTimeField(null=True, editable=False)
+    resolution = models.CharField(max_length=10, choices=Resolution, blank=True, editable=False)
 
     class Meta:
         ordering = ("-id",)
-        indexes = (models.Index(fields=("feed", "reason"), name="ingestion_reject_feed_reason"),)
+        permissions = (("replay_reject", "Can replay rejects"),)
+        indexes = (
+            models.Index(fields=("feed", "reason"), name="ingestion_reject_feed_reason"),
+            models.Index(fields=("feed", "key"), condition=Q(resolved_at=None), name="ingestion_reject_open_key"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(resolved_at=None, resolution="") | (Q(resolved_at__isnull=False) & ~Q(resolution="")),
+                name="ingestion_reject_resolution_has_a_time",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.reason} on page {self.page}, record {self.position}"

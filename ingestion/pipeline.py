@@ -20,6 +20,7 @@ from ingestion.models import Part, Run, State, Trigger
 from ingestion.prefetch import END, Prefetcher
 from ingestion.preparation import Prepared, Preparer
 from ingestion.types import Page
+from ingestion.writing import reasons
 
 log = structlog.get_logger(__name__)
 
@@ -91,15 +92,14 @@ def _advance(part: Part, slice_seconds: float | None, limit: int | None, differe
     with Prefetcher(prepared, max_bytes=feed.chunk_bytes) as ahead:
         while page := _next_page(ahead, part):
             chunk = chunks.collect(page, ahead, plan)
-            chunks.load(chunk, part, plan, differences)
+            state = chunks.load(chunk, part, plan, differences, complete=limit is None)
             if chunk.following is None:
-                return State.SUCCEEDED
+                return state
             if time.monotonic() >= ends_at:
                 runs.release(part)
                 return State.QUEUED
     # The source had nothing at all, not even an empty page.
-    runs.end(part, State.SUCCEEDED)
-    return State.SUCCEEDED
+    return chunks.load_nothing(part, plan, complete=limit is None)
 
 
 def _prepared(pages: Iterator[Page], plan: Plan) -> Iterator[Prepared]:
@@ -109,8 +109,8 @@ def _prepared(pages: Iterator[Page], plan: Plan) -> Iterator[Prepared]:
         prepared = prepare(page)
         rejected = len(prepared.rejections)
         if rejected == prepared.read and rejected >= WHOLE_PAGE_RECORDS:
-            reasons = chunks.reasons(prepared.rejections)
-            raise RunFailed("reject_limit", f"all {rejected} records of page {page.number} were rejected: {reasons}")
+            why = reasons(prepared.rejections)
+            raise RunFailed("reject_limit", f"all {rejected} records of page {page.number} were rejected: {why}")
         yield prepared
 
 
@@ -157,18 +157,24 @@ class Report:
     differences: tuple[Difference, ...] = ()
 
 
-def run_here(name: str, *, limit: int | None = None, dry_run: bool = False) -> Report:
+def run_here(name: str, *, limit: int | None = None, dry_run: bool = False, confirm_deletes: bool = False) -> Report:
     """Sync a feed in this process from start to end; an active run that nobody advances is finished instead.
 
     A transient failure ends the run as failed: whoever started it is there to start it again. A dry run keeps one
     transaction open to the end and rolls everything back, the run itself included.
+
+    Args:
+        confirm_deletes: let the run delete more than the feed allows.
 
     Raises:
         AlreadyRunning: somebody else advances the feed's active run.
         ConfigurationError: there is no such feed.
     """
     if not dry_run:
-        part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser())
+        with transaction.atomic():
+            part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser())
+            if confirm_deletes:
+                Run.objects.filter(pk=part.run_id).update(confirm_deletes=True)
         try:
             advance_claimed(part, patient=False, limit=limit)
         except KeyboardInterrupt:
@@ -176,6 +182,7 @@ def run_here(name: str, *, limit: int | None = None, dry_run: bool = False) -> R
         return Report(summary=_summary(part))
     with transaction.atomic():
         part = runs.rehearse(name, by=getpass.getuser())
+        Run.objects.filter(pk=part.run_id).update(confirm_deletes=confirm_deletes)
         differences: list[Difference] = []
         advance_claimed(part, patient=False, limit=limit, differences=differences)
         report = Report(summary=_summary(part) | {"run": None, "dry_run": True}, differences=tuple(differences))

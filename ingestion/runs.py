@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 
 from ingestion import feeds, owners
 from ingestion.errors import AlreadyRunning, PartTaken
-from ingestion.models import ACTIVE, FeedState, Part, Reject, Run, State, Trigger
+from ingestion.models import ACTIVE, FeedState, Part, Reject, Resolution, Run, State, Trigger
 from ingestion.types import Counts, Cursor, Rejection
 
 log = structlog.get_logger(__name__)
@@ -189,14 +189,24 @@ def renew(part: Part) -> None:
         raise PartTaken(f"{part} was taken over")
 
 
-def commit(part: Part, *, cursor: Cursor | None, counts: Counts, rejections: Sequence[Rejection]) -> Run:
+def commit(
+    part: Part,
+    *,
+    cursor: Cursor | None,
+    counts: Counts,
+    rejections: Sequence[Rejection],
+    keys: Sequence[Any] = (),
+) -> Run:
     """Write a chunk's cursor, counters and rejects, in the caller's transaction; return the run as it then is.
+
+    Open rejects of the chunk's `keys`, which now have a good version, are resolved as superseded.
 
     Raises:
         PartTaken: somebody else took the part over; the caller's transaction must not commit.
     """
     if not _owned(part).update(cursor=cursor, leased_until=Now() + LEASE, attempts=0):
         raise PartTaken(f"{part} was taken over")
+    _supersede(part, keys, rejections)
     Reject.objects.bulk_create(_reject(part, rejection) for rejection in rejections)
     Run.objects.filter(pk=part.run_id).update(
         first_commit_at=Coalesce("first_commit_at", Now()),
@@ -216,6 +226,15 @@ def commit(part: Part, *, cursor: Cursor | None, counts: Counts, rejections: Seq
         run.coercions = dict(sorted((counts.coercions + Counter(run.coercions)).items()))
         run.save(update_fields=["coercions"])
     return run
+
+
+def _supersede(part: Part, keys: Sequence[Any], rejections: Sequence[Rejection]) -> None:
+    open_rejects = Reject.objects.filter(feed=part.run.feed_id, resolved_at=None).exclude(key="")
+    if not keys or not open_rejects.exists():
+        return
+    loaded = {", ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in keys}
+    loaded -= {rejection.key for rejection in rejections}
+    open_rejects.filter(key__in=loaded).update(resolved_at=Now(), resolution=Resolution.SUPERSEDED)
 
 
 def release(part: Part) -> None:

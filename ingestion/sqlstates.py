@@ -9,6 +9,8 @@ from typing import Any, Final
 from django.db import DatabaseError, InterfaceError
 
 UNIQUE_VIOLATION: Final = "23505"
+# The server became a replica: a new connection may find the one that takes writes.
+READ_ONLY: Final = "25006"
 
 # Gone when tried again: serialization, deadlock, lock and statement timeouts, connection limit, read-only failover.
 _TRANSIENT: Final = frozenset({"40001", "40P01", "55P03", "57014", "53300", "25006"})

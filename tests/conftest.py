@@ -6,10 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Read by config.settings, which pytest-django imports before any fixture runs.
-os.environ.setdefault("DATA_DIR", str(Path(__file__).resolve().parent.parent / ".data" / "tests"))
-os.environ["PHOTOS_API_URL"] = ""
-
 # On a loaded machine the time of one example says nothing.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")

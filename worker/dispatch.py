@@ -1,25 +1,37 @@
 """Wake-ups: Celery messages that make a worker look at a part. Postgres knows what is due, so any may be lost."""
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from celery import current_app
 from celery.signals import worker_ready
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
+from django.db import connection as database
+from kombu.pools import producers
 
 from ingestion import runs
 
 log = structlog.get_logger(__name__)
 
+# What one try of publishing waits for the broker. The settings' own limits are for workers, which block on reads.
+PUBLISH_SECONDS: Final = 1.0
+RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.2}
+
 
 def wake(part: int) -> None:
-    """Send the message that advances a part.
+    """Send the message that advances a part, within about 2 s or not at all: somebody waits in front of the admin.
 
     Raises:
-        kombu.exceptions.OperationalError: the broker is not reachable; dispatch will find the part.
+        Exception: the broker does not answer, with its client's own error; dispatch will find the part.
     """
-    current_app.send_task("worker.advance", kwargs={"part": part})
+    timeouts = {"socket_timeout": PUBLISH_SECONDS, "socket_connect_timeout": PUBLISH_SECONDS}
+    options = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, **timeouts}
+    connection = current_app.connection_for_write(transport_options=options)
+    with producers[connection].acquire(block=True, timeout=2 * PUBLISH_SECONDS) as producer:
+        current_app.send_task(
+            "worker.advance", kwargs={"part": part}, producer=producer, retry=True, retry_policy=RETRY_ONCE
+        )
 
 
 def wake_due() -> int:
@@ -44,7 +56,7 @@ def _on_worker_ready(sender: Any, **_: Any) -> None:
         log.warning("could not dispatch at start", error=str(error))
     finally:
         # This is the parent of the pool: its children must not inherit an open connection.
-        connection.close()
+        database.close()
     every = settings.DISPATCH_EVERY.total_seconds()
     sender.timer.call_repeatedly(every, _send_dispatch, (every,))
 

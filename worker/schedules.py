@@ -14,6 +14,7 @@ from ingestion import feeds, runs
 from ingestion.models import FeedState
 
 DISPATCH_NAME: Final = "dispatch"
+FORGET_NAME: Final = "forget rejects"
 
 
 def remember_schedules_after_migrate(**_: object) -> None:
@@ -23,8 +24,9 @@ def remember_schedules_after_migrate(**_: object) -> None:
 
 
 def remember_schedules() -> None:
-    """Create dispatch's entry when it is missing, and each feed's own when it was never created."""
+    """Create the project's own entries when they are missing, and each feed's when it was never created."""
     _create(DISPATCH_NAME, "worker.dispatch", settings.DISPATCH_EVERY, description="Wakes parts that are due.")
+    _create(FORGET_NAME, "worker.forget_rejects", timedelta(days=1), description="Deletes old rejects.")
     runs.remember_feeds()
     for feed in feeds.declared():
         new = FeedState.objects.filter(name=feed.name, schedule_created_at=None)

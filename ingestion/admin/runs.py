@@ -17,7 +17,7 @@ from ingestion.admin.windows import REFRESH_SECONDS, ReadOnlyAdmin, ReadOnlyInli
 from ingestion.models import ACTIVE, Part, Run, Trigger
 
 # What becomes of a record that was read, or of a row that the source no longer has.
-OUTCOMES: Final = ("inserted", "updated", "unchanged", "deleted", "duplicates", "rejected")
+OUTCOMES: Final = ("inserted", "updated", "unchanged", "deleted", "duplicates", "rejected", "skipped")
 
 
 def took(run: Run) -> timedelta | None:
@@ -83,7 +83,8 @@ class RunAdmin(ReadOnlyAdmin):
         (None, {"fields": ("shown_feed", "shown_state", "shown_error", "shown_trigger")}),
         ("Records", {"fields": (
             ("shown_pages", "shown_read", "shown_inserted", "shown_updated"),
-            ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected"),
+            ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected", "shown_skipped"),
+            "shown_coercions",
         )}),
         ("Times (UTC)", {"fields": (
             ("shown_requested", "shown_started", "shown_first_commit", "shown_finished", "shown_took"),
@@ -100,6 +101,7 @@ class RunAdmin(ReadOnlyAdmin):
     shown_deleted = _counter("deleted")
     shown_duplicates = _counter("duplicates")
     shown_rejected = _counter("rejected")
+    shown_skipped = _counter("skipped")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         return super().get_queryset(request).select_related("feed")
@@ -170,3 +172,10 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="error")
     def shown_error(self, run: Run) -> str:
         return formats.verbatim(run.error)
+
+    @admin.display(description="coerced values")
+    def shown_coercions(self, run: Run) -> str:
+        """Return how many values each rule of each column coerced, the most first."""
+        most_first = sorted(run.coercions.items(), key=lambda pair: (-pair[1], pair[0]))
+        pieces = ((formats.number(count), rule) for rule, count in most_first)
+        return format_html_join(", ", "{} {}", pieces) or formats.NOTHING

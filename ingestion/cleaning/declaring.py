@@ -51,13 +51,13 @@ def computed(function: Callable[[dict[str, Any]], Any]) -> Rule:
 def mapped(path: str | Rule, values: Mapping[Any, Any], *, default: Any = UNSET) -> Rule:
     """Store what the source's value stands for: `mapped("status", {"A": "active", "X": None})`.
 
-    Numbers and booleans are looked up as text too, so that 1 and "1" are one. A value that is not among them rejects the
-    record with `not_a_choice`.
+    Numbers and booleans are looked up as text too, so that 1 and "1" are one. A value that is not among them rejects
+    the record with `not_a_choice`.
     """
     return _typed(path, None, default, mapping={lookup_text(source): stored for source, stored in values.items()})
 
 
-def text(
+def text(  # noqa: PLR0913 - one switch for each thing that may be done to text, all by keyword
     path: str | Rule,
     *,
     default: Any = UNSET,
@@ -99,7 +99,7 @@ def decimal(
         default: what a missing or null value becomes.
         comma: text has a comma before its decimals, `1.234,5` with `thousands="."`.
         thousands: what separates groups of three digits in text.
-        rounding: `"half_even"`, `"half_up"` or `"down"` for more decimals than the column has, instead of rejecting them.
+        rounding: `"half_even"`, `"half_up"` or `"down"` for more decimals than the column has, instead of refusing.
     """
     form = NumberForm(comma=comma, thousands=thousands, rounding=rounding)
     return _typed(path, "decimal", default, form=None if form == NumberForm() else form)
@@ -116,12 +116,12 @@ def date(
     zone: str | None = None,
 ) -> Rule:  # fmt: skip
     """Take a date; the time of a timestamp is dropped, in `zone` where that is given. For the rest see `timestamp`."""
-    return _moment(path, "date", default, formats, unit, zone)
+    return _moment(path, "date", default, MomentForm(formats=formats, unit=unit, zone=zone))
 
 
 def time(path: str | Rule, *, default: Any = UNSET, formats: tuple[str, ...] = ()) -> Rule:
     """Take a time of day without a zone. For the formats see `timestamp`."""
-    return _moment(path, "time", default, formats, None, None)
+    return _moment(path, "time", default, MomentForm(formats=formats))
 
 
 def timestamp(
@@ -137,12 +137,12 @@ def timestamp(
         zone: name of the zone of what names none, `"Europe/Berlin"`. Without it such text is rejected. Of an hour that
             is there twice the first counts.
     """
-    return _moment(path, "timestamp", default, formats, unit, zone)
+    return _moment(path, "timestamp", default, MomentForm(formats=formats, unit=unit, zone=zone))
 
 
 def duration(path: str | Rule, *, default: Any = UNSET, unit: str | None = None) -> Rule:
     """Take a length of time; `unit` is that of numbers, as of `timestamp`."""
-    return _moment(path, "duration", default, (), unit, None)
+    return _moment(path, "duration", default, MomentForm(unit=unit))
 
 
 def uuid(path: str | Rule, *, default: Any = UNSET) -> Rule:
@@ -200,15 +200,12 @@ def _problem_of_moment(form: MomentForm) -> str | None:
         ZoneInfo(form.zone or "UTC")
     except (KeyError, ValueError, OSError):
         return f"no time zone is named {form.zone!r}"
-    if isinstance(form.formats, str) or any("%" not in one for one in form.formats):
+    if not isinstance(form.formats, tuple) or any("%" not in one for one in form.formats):
         return f"formats is a tuple of formats of strptime, not {form.formats!r}"
     return None
 
 
-def _moment(
-    path: str | Rule, kind: str, default: Any, formats: tuple[str, ...], unit: str | None, zone: str | None
-) -> Rule:
-    form = MomentForm(formats=formats, unit=unit, zone=zone)
+def _moment(path: str | Rule, kind: str, default: Any, form: MomentForm) -> Rule:
     return _typed(path, kind, default, form=None if form == MomentForm() else form)
 
 

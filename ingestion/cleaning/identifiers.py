@@ -19,6 +19,12 @@ _USUAL: Final = re.compile(
 )
 
 
+class Address(str):
+    """An address in its shortest form. Not plain text: as a key it is compared with inet, not with text."""
+
+    __slots__ = ()
+
+
 def clean_uuid(column: Column, absent: Absent, note: Note) -> CleanValue:
     # Text is what is written; a key is compared with the database's, which has no operator for text and uuid.
     is_key = column.is_key
@@ -48,19 +54,19 @@ def _canonical(value: Any, column: Column) -> str:
 def clean_address(column: Column, absent: Absent, note: Note) -> CleanValue:
     def clean(value: Any) -> Any:
         if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
-            return value
-        text = value.strip() if type(value) is str else None
+            return Address(value)
+        text = value.strip() if isinstance(value, str) else None
         if text == "":
             note("blank")
             return absent()
         try:
             # A zone index is of one machine alone, and inet has none.
-            address = ipaddress.ip_address(text if text and "%" not in text else "")
+            address = Address(ipaddress.ip_address(text if text and "%" not in text else ""))
         except ValueError as error:
             refuse_structure_as_key(value, column)
             detail = f"found {json_type(value)} {str(value)[:50]!r}"
             raise RecordRejected("invalid_address", field=column.name, detail=detail) from error
-        if str(address) != value:
+        if address != value:
             note("form")
         return address
 

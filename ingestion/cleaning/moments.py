@@ -1,6 +1,6 @@
 """Dates, times, timestamps and durations: ISO 8601, or as the feed declared; never words such as `now`.
 
-PostgreSQL would take `now`, `today`, `infinity`, `24:00` in a time and a time in a date column, and change each silently.
+PostgreSQL would take `now`, `today`, `infinity`, `24:00` and a time in a date column, and change each silently.
 """
 
 import datetime as dt

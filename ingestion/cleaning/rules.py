@@ -89,10 +89,10 @@ class Rule:
 class Column:
     """One column, resolved: the feed's rule and what the model knows.
 
-    `limits` are the integer type's bounds, `max_length` is of characters, bytes or members. `default` and `constant` are
-    clean already: see `clean_default`. A key has no default, is never NULL and never cut: each would make one row of
-    different records. `check` raises RecordRejected for a clean value that the model's validators refuse. `item` is what
-    the members of an array and the bounds of a range are.
+    `limits` are the integer type's bounds, `max_length` is of characters, bytes or members. `default` and `constant`
+    are clean already: see `clean_default`. A key has no default, is never NULL and never cut: each would make one row
+    of different records. `check` raises RecordRejected for a clean value that the model's validators refuse. `item` is
+    what the members of an array and the bounds of a range are.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One value to one kind of column: what is loaded as it is, what is coerced by rule, what is rejected. Text and booleans.
+"""One value to one kind of column: what is loaded as it is, coerced by rule, or rejected; here text and booleans.
 
 Every cleaner is bound to its column once. It takes a decoded value that is not None, numbers with a point or an
 exponent as exact Decimal, or a Python value of the column's own type, and returns what the encoder of the same kind

@@ -2,15 +2,32 @@
 
 from ingestion.feeds.declarations import MEBIBYTE, Feed, RejectLimit, declared, env_url, get
 from ingestion.feeds.plans import KINDS, ModelField, Plan, as_rule, columns_of, kind_of, resolve, rule_fits
-from ingestion.feeds.targets import Upsert
+from ingestion.feeds.targets import (
+    ALLOW_DELETE_SHARE,
+    Append,
+    History,
+    Mirror,
+    Replace,
+    SoftDelete,
+    Target,
+    Upsert,
+    own_fields,
+)
 
 __all__ = [
+    "ALLOW_DELETE_SHARE",
     "KINDS",
     "MEBIBYTE",
+    "Append",
     "Feed",
+    "History",
+    "Mirror",
     "ModelField",
     "Plan",
     "RejectLimit",
+    "Replace",
+    "SoftDelete",
+    "Target",
     "Upsert",
     "as_rule",
     "columns_of",
@@ -18,6 +35,7 @@ __all__ = [
     "env_url",
     "get",
     "kind_of",
+    "own_fields",
     "resolve",
     "rule_fits",
 ]

@@ -13,7 +13,7 @@ from django.utils.module_loading import module_has_submodule
 
 from ingestion.cleaning import RecordRule, Rule
 from ingestion.errors import ConfigurationError
-from ingestion.feeds.targets import Upsert
+from ingestion.feeds.targets import Target
 from ingestion.sources import Source
 
 MEBIBYTE: Final = 1024 * 1024
@@ -43,7 +43,7 @@ class Feed:
     name: str
     source: Source
     columns: Mapping[str, str | Rule]
-    target: Upsert
+    target: Target
     every: timedelta | None = None
     chunk_rows: int = 50_000
     chunk_bytes: int = 3 * MEBIBYTE

@@ -13,7 +13,8 @@ from ingestion import cleaning
 from ingestion.cleaning import Column, Rule
 from ingestion.errors import ConfigurationError, RecordRejected
 from ingestion.feeds.declarations import Feed
-from ingestion.loaders import Table
+from ingestion.feeds.targets import mode_of, table_of
+from ingestion.loaders import Mode, Table
 
 # Django's Field takes type arguments only in its stubs.
 ModelField: TypeAlias = "models.Field[Any, Any]"
@@ -21,11 +22,15 @@ ModelField: TypeAlias = "models.Field[Any, Any]"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A feed, resolved: columns with everything the model knows, and the table. `using` is the database's alias."""
+    """A feed, resolved: columns with everything the model knows, the table, and the mode it is written in.
+
+    `using` is the database's alias.
+    """
 
     feed: Feed
     columns: tuple[Column, ...]
     table: Table
+    mode: Mode
     using: str
 
     @property
@@ -40,20 +45,18 @@ def resolve(feed: Feed) -> Plan:
         ConfigurationError: a column or a type that the model does not have or the engine does not know.
     """
     model = feed.target.model
-    key = tuple(_field(model, name).name for name in feed.target.key_fields)
+    key = {_field(model, name).name for name in feed.target.key_fields}
     fields = [(_field(model, name), as_rule(rule)) for name, rule in feed.columns.items()]
     # Columns that take the whole record come last, where groups of records can be encoded at once.
     fields.sort(key=lambda pair: pair[1].path is None)
     db_columns = {field.name: str(field.column) for field, _ in fields}
+    table, using = table_of(feed.target, db_columns, key), router.db_for_write(model)
     return Plan(
         feed=feed,
         columns=tuple(_column(field, rule, is_key=field.name in key) for field, rule in fields),
-        table=Table(
-            name=model._meta.db_table,
-            columns=tuple(db_columns.values()),
-            key=tuple(db_columns[name] for name in key),
-        ),
-        using=router.db_for_write(model),
+        table=table,
+        mode=mode_of(feed.target, table, using),
+        using=using,
     )
 
 
@@ -152,6 +155,8 @@ def _column(field: ModelField, rule: Rule, *, is_key: bool) -> Column:
         raise ConfigurationError(
             f"{label} is of type {field.get_internal_type()}, which a rule for {rule.kind} cannot fill"
         )
+    if is_key and kind == "array":
+        raise ConfigurationError(f"{label} is an array, which cannot be a key")
     problem = cleaning.problem_of(rule)
     if problem:
         raise ConfigurationError(f"{label}: {problem}")
@@ -217,7 +222,7 @@ def _check(field: ModelField, kind: str) -> Callable[[Any], None] | None:
     def check(value: Any) -> None:
         for validate in chosen:
             try:
-                validate(str(value) if kind == "address" else value)
+                validate(value)
             except ValidationError as error:
                 detail = "; ".join(error.messages)
                 raise RecordRejected("invalid_value", field=field.name, detail=detail) from error

@@ -7,6 +7,8 @@ import os
 import platform
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +16,12 @@ from typing import Any
 
 from rich.console import Console
 
+from config.servers import ServerError
 from tests.bench import contenders, report
 from tests.bench.contenders import Contender
 from tests.bench.measuring import ContenderFailed, Measurer
 from tests.bench.results import Result, judged
-from tests.bench.surroundings import ROOT, BenchError, Surroundings, surroundings
+from tests.bench.surroundings import ROOT, BenchError, surroundings
 
 DATA = Path(os.environ.get("DATA_DIR") or ROOT / ".data")
 OUTPUT = DATA / "bench.json"
@@ -34,12 +37,17 @@ def main() -> int:
         print(report.markdown(json.loads(OUTPUT.read_text())), end="")
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop everything as Ctrl-C does
+    started_at = time.time()
     try:
         measured = _measure(options, console)
-    except (BenchError, KeyboardInterrupt) as error:
-        console.print(str(error) or "interrupted", style="red", markup=False)
+    except KeyboardInterrupt:
+        is_written = OUTPUT.exists() and OUTPUT.stat().st_mtime >= started_at
+        where = f"The rounds that were complete are in {OUTPUT}." if is_written else "No round was complete."
+        console.print(f"Interrupted. {where}", style="red", markup=False)
+        return 130
+    except (BenchError, ServerError) as error:
+        console.print(str(error), style="red", markup=False)
         return 1
-    OUTPUT.write_text(json.dumps(measured, indent=1) + "\n")
     report.show(measured, console)
     console.print(f"Written to {OUTPUT}")
     return int(any(row.get("failed") for row in measured["contenders"]))
@@ -64,6 +72,8 @@ def _options() -> argparse.Namespace:
         options.rows, options.repeat = 50_000, 3
     if options.rows % 1_000 or options.rows < 1_000 or options.repeat < 1:
         parser.error("--rows takes thousands, --repeat at least 1")
+    if not options.markdown and not _chosen(options):
+        parser.error(f"--only: nobody has such a name. Names: {', '.join(c.name for c in contenders.ALL)}")
     return options
 
 
@@ -82,30 +92,33 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     started_at, machine = datetime.now(UTC), _machine()
     shape_rows = max(1_000, options.rows // SHAPE_SHARE // 1_000 * 1_000)
     with surroundings(DATA / "bench", rows=options.rows, shape_rows=shape_rows, keep=options.keep) as around:
-        settings = around.database.configure()
-        rounds = Rounds(around, Measurer(around, peers_python=options.peers), console)
-        results = rounds.run(_chosen(options), options.repeat)
-    return {
-        "started_at": started_at.isoformat(timespec="seconds"),
-        "machine": machine,
-        "postgres": settings,
-        "options": {"rows": options.rows, "repeat": options.repeat},
-        "contenders": [
-            result.as_json(results.get(result.contender.floor)) for result in results.values()
-        ],
-        "figures": judged(results),
-    }  # fmt: skip
+        about = {
+            "started_at": started_at.isoformat(timespec="seconds"),
+            "machine": machine,
+            "postgres": around.database.configure(),
+        }
+        rounds = Rounds(Measurer(around, peers_python=options.peers), console)
+        measured = {}
+        for number, results in enumerate(rounds.run(_chosen(options), options.repeat), start=1):
+            measured = about | {
+                "options": {"rows": options.rows, "repeat": number},
+                "contenders": [result.as_json(results.get(result.contender.floor)) for result in results.values()],
+                "figures": judged(results),
+            }
+            # A run takes long: what it has found so far outlives an interrupt.
+            OUTPUT.write_text(json.dumps(measured, indent=1) + "\n")
+    return measured
 
 
 @dataclass(frozen=True)
 class Rounds:
     """Every contender once, then every contender again: what changes on the machine with time hits all alike."""
 
-    around: Surroundings
     measurer: Measurer
     console: Console
 
-    def run(self, chosen: list[Contender], repeat: int) -> dict[str, Result]:
+    def run(self, chosen: list[Contender], repeat: int) -> Iterator[dict[str, Result]]:
+        """Measure everybody so many times; yield what is known after each round."""
         results = {
             contender.name: Result(
                 contender=contender, rows=self.measurer.rows(contender), problem=self.measurer.why_not(contender)
@@ -116,7 +129,7 @@ class Rounds:
             for name in _rotated(list(results), number - 1):
                 if not results[name].problem:
                     self._take(results[name], f"round {number} of {repeat}")
-        return results
+            yield results
 
     def _take(self, result: Result, where: str) -> None:
         try:

@@ -103,7 +103,7 @@ def _about(report: dict[str, Any]) -> str:
     return (
         f"{report['started_at'][:10]}, {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, Python {machine['python']}. "
-        f"Medians of {options['repeat']}, contenders in turn. "
+        f"{options['rows']:,} photos, medians of {options['repeat']} rounds. "
         f"Load of the machine at the start: {machine['load']:.2f}.{busy}\n"
         f"PostgreSQL: {settings}"
     )
@@ -118,7 +118,7 @@ def markdown(report: dict[str, Any]) -> str:
             parts.append(_markdown_table(_COLUMNS, rows))
         parts += [f"Without a result: {line}." for line in missing]
     parts.append("### What is compared")
-    parts.append(_markdown_table(("", "does", "does not"), _described(report)))
+    parts.append(_markdown_table(("", "does", "leaves out"), _described(report)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -11,9 +11,10 @@ from tests.processes import ROOT
 
 
 def bench(data_dir, *arguments):
+    environment = os.environ | {"DATA_DIR": str(data_dir)}
     return subprocess.run(
         [sys.executable, "-m", "tests.bench", *arguments],
-        cwd=ROOT, env=os.environ | {"DATA_DIR": str(data_dir)}, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, env=environment, timeout=300, check=False, capture_output=True, text=True,
     )  # fmt: skip
 
 

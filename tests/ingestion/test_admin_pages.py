@@ -186,7 +186,7 @@ def test_the_reject_list_tells_where_and_why(feed):
         "field": "title",
         "key": "7",
         "shown_detail": "300 characters",
-        "shown_size": "1,234",
+        "shown_resolution": "open",
     }
     assert page_of(reject) in text(session(*VIEWS, name="bob"), REJECTS)
 

@@ -14,8 +14,8 @@ from django.db import models
 from django.db.models.functions import Lower, Now
 
 from ingestion import checks
-from ingestion.cleaning import Rule, text, whole_record
-from ingestion.feeds import Feed, Upsert
+from ingestion.cleaning import Rule, binary, text, timestamp, whole_record
+from ingestion.feeds import Append, Feed, History, Mirror, Replace, SoftDelete, Upsert
 from ingestion.pagination import SinglePage
 from ingestion.sources import JsonApi
 from photos.feeds import PHOTOS
@@ -168,7 +168,9 @@ def test_columns_that_the_database_fills(field):
     assert ids(feed(order(n=field, k=models.IntegerField(unique=True)), ["k"], key="k")) == []
 
 
-@pytest.mark.parametrize("field", [SearchVectorField(null=True), HStoreField(null=True)], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize(
+    "field", [SearchVectorField(null=True), HStoreField(null=True)], ids=lambda f: type(f).__name__
+)
 def test_e007_a_type_that_the_engine_does_not_know(field):
     (only,) = found(feed(order(n=field), ["id", "n"]))
     assert only == (
@@ -241,6 +243,21 @@ def test_e011_a_default_that_the_column_cannot_hold(field, rule):
     assert message.startswith("Feed 'orders': column 'n' cannot have the default ")
 
 
+def test_e012_a_rule_with_an_option_that_cannot_be_used():
+    columns = {"id": "id", "n": timestamp("n", zone="Mars/Base")}
+    assert found(feed(order(n=models.DateTimeField()), columns)) == [
+        ("E012", "Feed 'orders': The rule for n cannot be used: no time zone is named 'Mars/Base'.")
+    ]
+
+
+def test_bytes_need_a_rule_that_says_how_they_are_written():
+    model = order(n=models.BinaryField())
+    assert found(feed(model, {"id": "id", "n": "n"})) == [
+        ("E010", "Feed 'orders': photos.Order.n is of type BinaryField, which a path alone cannot fill.")
+    ]
+    assert found(feed(model, {"id": "id", "n": binary("n", encoding="hex")})) == []
+
+
 def test_all_mistakes_of_all_feeds_are_reported_together():
     model = order(a=models.IntegerField(), b=HStoreField())
     wrong = feed(model, ["b", "c"], key="a", name="no good")
@@ -251,7 +268,7 @@ WRONG_APP = """
 from dataclasses import replace
 
 from ingestion.cleaning import whole_record
-from ingestion.feeds import Feed, Upsert
+from ingestion.feeds import Append, Feed, History, Mirror, Replace, SoftDelete, Upsert
 from ingestion.pagination import SinglePage
 from ingestion.sources import JsonApi
 from photos.feeds import PHOTOS
@@ -284,3 +301,87 @@ def test_manage_check_reports_the_feeds_of_an_extra_app(tmp_path):
     )
     assert "HINT: Add unique=True or a UniqueConstraint" in report
     assert "System check identified 3 issues" in report
+
+
+# Targets
+
+MOMENT, FLAG = models.DateTimeField, models.BooleanField
+BIG = models.BigIntegerField
+
+
+def aimed(target, *columns):
+    return ids(Feed(name="orders", source=SOURCE, columns={name: name for name in columns}, target=target))
+
+
+def versioned(**fields):
+    defaults = {"code": BIG(), "since": MOMENT(), "until": MOMENT(null=True), "latest": FLAG()}
+    current = models.UniqueConstraint(fields=["code"], condition=models.Q(until=None), name="one")
+    return order({"constraints": [current]}, **(defaults | fields))
+
+
+def history(model, **options):
+    return History(model, **({"key": "code", "valid_from": "since", "valid_to": "until"} | options))
+
+
+def test_targets_that_fit_are_right():
+    model = order(code=BIG(unique=True), gone=MOMENT(null=True), name=models.TextField(null=True))
+    assert aimed(Append(order(code=BIG())), "code") == []
+    assert aimed(Replace(order(code=BIG())), "code") == []
+    assert aimed(Replace(model, key="code", allow_delete_share=1), "code") == []
+    assert aimed(Mirror(model, key="code", delete=SoftDelete("gone"), scope=models.Q(name="x")), "code") == []
+    assert aimed(Upsert(model, key="code", insert_only=("name",)), "code", "name") == []
+    assert aimed(history(versioned(), is_current="latest"), "code") == []
+
+
+def test_e004_a_replacement_s_key_and_a_history_without_one_current_row():
+    assert aimed(Replace(order(code=BIG()), key="code"), "code") == ["E004"]
+    everywhere = models.UniqueConstraint(fields=["code"], name="one")
+    model = order({"constraints": [everywhere]}, code=BIG(), since=MOMENT(), until=MOMENT(null=True))
+    assert aimed(history(model), "code") == ["E004"]
+
+
+def test_e007_a_generated_column_cannot_be_filled():
+    double = models.GeneratedField(expression=models.F("code") * 2, output_field=BIG(), db_persist=True)
+    model = order(code=BIG(unique=True), double=double)
+    assert aimed(Upsert(model, key="code"), "code") == []
+    assert aimed(Upsert(model, key="code"), "code", "double") == ["E007"]
+
+
+@pytest.mark.parametrize(
+    "field", [MOMENT(), MOMENT(null=True, db_default=Now()), FLAG(), FLAG(db_default=True), BIG(null=True)]
+)
+def test_e013_a_mark_that_cannot_tell_deleted_rows(field):
+    model = order(code=BIG(unique=True), gone=field)
+    assert set(aimed(Mirror(model, key="code", delete=SoftDelete("gone")), "code")) == {"E013"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"since": models.DateField()}, {}),
+        ({"until": MOMENT()}, {}),
+        ({"until": models.DateField(null=True)}, {}),
+        ({}, {"valid_from": "nowhere"}),
+        ({"latest": BIG()}, {"is_current": "latest"}),
+    ],
+)
+def test_e013_columns_of_a_history_that_do_not_fit(changes, options):
+    assert "E013" in aimed(history(versioned(**changes), **options), "code")
+
+
+def test_e013_columns_that_the_target_fills_itself():
+    model = order(code=BIG(unique=True), gone=MOMENT(null=True))
+    assert aimed(Mirror(model, key="code", delete=SoftDelete("gone")), "code", "gone") == ["E013"]
+
+
+@pytest.mark.parametrize("names", [("code",), ("nowhere",), ("name",)])
+def test_e013_columns_only_written_on_insert_that_are_not_the_feed_s(names):
+    model = order(code=BIG(unique=True), name=models.TextField(null=True))
+    assert aimed(Upsert(model, key="code", insert_only=names), "code") == ["E013"]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, 20])
+def test_e013_a_share_beyond_all_rows(share):
+    model = order(code=BIG(unique=True))
+    assert aimed(Mirror(model, key="code", allow_delete_share=share), "code") == ["E013"]
+    assert aimed(Replace(model, allow_delete_share=share), "code") == ["E013"]

@@ -1,7 +1,11 @@
 r"""COPY's text format: literal bytes by hand, an independent decoder, and PostgreSQL itself."""
 
+import datetime as dt
+import ipaddress
 import itertools
 import json
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -116,6 +120,43 @@ def test_encodes_an_endless_iterator_row_by_row():
     assert next(rows) == 2
 
 
+SECONDS = dt.timedelta(days=-1, seconds=5, microseconds=7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "line"),
+    [
+        ("decimal", Decimal("-12.50"), b"-12.50"),
+        ("decimal", Decimal("1E+3"), b"1E+3"),
+        ("float", 0.1, b"0.1"),
+        ("float", 1e300, b"1e+300"),
+        ("date", dt.date(1, 2, 3), b"0001-02-03"),
+        ("time", dt.time(1, 2, 3, 4), b"01:02:03.000004"),
+        ("timestamp", dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=dt.UTC), b"2024-01-02 03:04:05+00:00"),
+        ("duration", SECONDS, b"-1 days 5.000007 seconds"),
+        ("uuid", "0123abcd-0000-4000-8000-00000000000f", b"0123abcd-0000-4000-8000-00000000000f"),
+        ("uuid", UUID(int=1), b"00000000-0000-0000-0000-000000000001"),
+        ("address", ipaddress.ip_address("2001:db8::1"), b"2001:db8::1"),
+        ("binary", b"", rb"\\x"),
+        ("binary", b"\x00\\\n\xff", rb"\\x005c0aff"),
+        ("array", [], b"{}"),
+        ("array", [1, None, -2], b'{"1",NULL,"-2"}'),
+        ("array", [[True], [False]], b'{{"t"},{"f"}}'),
+        ("array", ["", "NULL", "a,b", "{}"], b'{"","NULL","a,b","{}"}'),
+        ("array", ['"'], rb'{"\\""}'),
+        ("array", ["\\"], rb'{"\\\\"}'),
+        ("array", ["\n\t\r"], rb'{"\n\t\r"}'),
+        ("array", [SECONDS], b'{"-1 days 5.000007 seconds"}'),
+        ("range", "empty", b"empty"),
+        ("range", (1, 5, "[)"), b'["1","5")'),
+        ("range", (None, Decimal("1.5"), "(]"), b'(,"1.5"]'),
+        ("range", (None, None, "()"), b"(,)"),
+    ],
+)
+def test_each_kind_byte_by_byte(kind, value, line):
+    assert [encoded.encode() for encoded in encode_lines([(value,), (None,)], (kind,))] == [line + b"\n", b"\\N\n"]
+
+
 # Depth and width are bounded by hypothesis; numbers are those that Python's own JSON keeps exactly.
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | texts,
@@ -141,3 +182,67 @@ def test_every_kind_comes_back_from_postgres_as_it_was(db, rows):
         cursor.execute("SELECT t, i, b, j::text FROM encoded ORDER BY n")
         stored = [(t, i, b, json.loads(j)) for t, i, b, j in cursor.fetchall()]
     assert stored == rows
+
+
+FIRST, LAST = dt.datetime.fromisoformat("0001-01-02"), dt.datetime.fromisoformat("9999-12-30")
+MOMENTS = st.datetimes(FIRST, LAST, timezones=st.just(dt.UTC))
+NUMERICS = st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9)
+SMALL = st.integers(-(2**31), 2**31 - 1)
+# A type of PostgreSQL, the values as cleaning makes them, and what psycopg2 makes of them.
+STORED = {
+    "decimal": ("numeric", NUMERICS, None),
+    "float": ("double precision", st.floats(allow_nan=False, allow_infinity=False), None),
+    "date": ("date", st.dates(), None),
+    "time": ("time", st.times(), None),
+    "timestamp": ("timestamptz", MOMENTS, None),
+    "duration": ("interval", st.timedeltas(dt.timedelta(days=-(10**6)), dt.timedelta(days=10**6)), None),
+    "uuid": ("uuid", st.uuids().map(str), str),
+    "address": ("inet", st.ip_addresses(), ipaddress.ip_address),
+    "binary": ("bytea", st.binary(max_size=30), bytes),
+    "text[]": ("text[]", st.lists(st.none() | texts, max_size=4), None),
+    "text[][]": ("text[]", st.lists(st.lists(texts, min_size=2, max_size=2), min_size=1, max_size=3), None),
+    "integer[]": ("bigint[]", st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=4), None),
+    "boolean[]": ("boolean[]", st.lists(st.none() | st.booleans(), max_size=4), None),
+    "decimal[]": ("numeric[]", st.lists(NUMERICS, max_size=4), None),
+    "timestamp[]": ("timestamptz[]", st.lists(MOMENTS, max_size=3), None),
+    "duration[]": ("interval[]", st.lists(st.timedeltas(dt.timedelta(0), dt.timedelta(days=9)), max_size=3), None),
+    "integer range": ("int4range", st.tuples(SMALL, SMALL).map(lambda ends: (*sorted(ends), "[)")), None),
+    "timestamp range": ("tstzrange", st.tuples(MOMENTS, MOMENTS).map(lambda ends: (*sorted(ends), "[]")), None),
+    "decimal range": ("numrange", NUMERICS.map(lambda number: (number, None, "()")), None),
+}
+
+
+def kind_of(name):
+    return "array" if name.endswith("[]") else "range" if name.endswith("range") else name
+
+
+def is_same(stored, value):
+    if type(value) is not tuple:
+        return stored == value
+    if value[0] == value[1] and value[2] != "[]":
+        return stored.isempty
+    return (stored.lower, stored.upper, stored._bounds) == value
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", STORED)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(data=st.data(), read_size=st.sampled_from([1, 7, 8192]))
+def test_values_of_every_type_come_back_from_postgres_as_they_were(db, name, data, read_size):
+    type_, strategy, read = STORED[name]
+    values = data.draw(st.lists(st.none() | strategy, max_size=4))
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS every (n serial, v {type_})")
+        cursor.execute("TRUNCATE every")
+        lines = encode_lines([(value,) for value in values], (kind_of(name),))
+        cursor.copy_expert("COPY every (v) FROM STDIN", StringIteratorIO(lines), read_size)
+        assert cursor.rowcount == len(values)
+        cursor.execute("SELECT v FROM every ORDER BY n")
+        stored = [read(v) if read and v is not None else v for (v,) in cursor.fetchall()]
+    assert len(stored) == len(values)
+    for after, before in zip(stored, values, strict=True):
+        assert is_same(after, before)
+
+
+def test_every_kind_is_tried_on_postgres():
+    assert {kind_of(name) for name in STORED} | {"text", "integer", "boolean", "json"} == KINDS

@@ -265,6 +265,7 @@ def test_a_deadline_that_was_kept_has_no_effect_on_what_comes_later():
         while time.monotonic() < ends_at:
             assert client.get(remote.url, {}).body == GOOD.body
             time.sleep(0.1)
+        assert remote.accepted == 1
 
 
 # Size and encoding

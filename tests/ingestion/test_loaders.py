@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from ingestion import loaders
 from ingestion.encoding import encode_lines
-from ingestion.loaders import Table, append
+from ingestion.loaders import Lines, Table, Wanted, append
 from ingestion.streams import StringIteratorIO
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +35,7 @@ def upsert(cursor, table, rows, kinds=("integer", "text", "json"), **options):
     """Load rows whose key is their first columns."""
     width = len(table.key)
     keys = [row[0] if width == 1 else row[:width] for row in rows]
-    return loaders.upsert(cursor, table, lambda: stream(rows, kinds), keys, **options)
+    return loaders.upsert(cursor, table, Lines(open=lambda: stream(rows, kinds), keys=keys), Wanted(**options))
 
 
 def stored(cursor):
@@ -114,7 +114,7 @@ def test_exception_of_the_generator_comes_out_as_it_was(cursor):
         raise LookupError("secret text")
 
     with pytest.raises(LookupError, match="secret text"), transaction.atomic():
-        loaders.upsert(cursor, TABLE, lambda: stream(rows()), [1, 2])
+        loaders.upsert(cursor, TABLE, Lines(open=lambda: stream(rows()), keys=[1, 2]))
     assert stored(cursor) == []
 
 
@@ -177,7 +177,7 @@ def test_a_key_that_somebody_else_inserts_meanwhile_is_merged():
         cursor.execute("CREATE TABLE shared (id bigint PRIMARY KEY, title text)")
         try:
             with transaction.atomic():
-                loaded = loaders.upsert(cursor, table, open_stream, [1, 2])
+                loaded = loaders.upsert(cursor, table, Lines(open=open_stream, keys=[1, 2]))
             assert counts(loaded) == (2, 1, 1, 0, 0)
             assert len(opened) == 2
             cursor.execute("SELECT id, title FROM shared ORDER BY id")

@@ -289,7 +289,7 @@ def test_a_missing_column_fails_the_run_with_its_name(sync):
 
 
 def test_a_lock_held_for_a_while_is_waited_out(sync, monkeypatch):
-    monkeypatch.setattr("ingestion.loaders.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("ingestion.loaders.copying.LOCK_TIMEOUT", "100ms")
     other = psycopg2.connect(**connection.get_connection_params())
     with Remote(json_pages(photos(10))) as remote, other.cursor() as cursor:
         cursor.execute("LOCK TABLE photos")

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from ingestion import runs
-from ingestion.models import Part, Run, Trigger
+from ingestion.models import Part, Reject, Run, Trigger
 from photos.models import Photo
 from photos.sample_api import photo
 from tests.remote import Remote, json_pages
@@ -108,6 +108,17 @@ def test_next_run_follows_the_enabled_entries():
     assert timedelta(minutes=50) < at - timezone.now() <= timedelta(hours=1)
     PeriodicTask.objects.filter(name="sync photos").update(enabled=False)
     assert "photos" not in schedules.next_runs()
+
+
+def test_old_rejects_are_forgotten_every_day(settings):
+    entry = PeriodicTask.objects.get(task="worker.forget_rejects")
+    assert (entry.interval.every, entry.interval.period) == (86_400, "seconds")
+    part = queued()
+    reject = {"feed": part.run.feed, "run": part.run, "reason": "x", "page": 1, "position": 0, "size_bytes": 0}
+    for days in (10, 1000):
+        Reject.objects.create(**reject, raw=b"", key=str(days), created_at=timezone.now() - timedelta(days=days))
+    tasks.forget_rejects()
+    assert list(Reject.objects.values_list("key", flat=True)) == ["10"]
 
 
 def test_migrate_of_an_empty_database_and_back_works():

@@ -21,13 +21,21 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the summary as JSON in the last line")
         parser.add_argument("--full", action="store_true", help="ignore the watermark of an incremental feed")
         parser.add_argument("--limit", type=int, metavar="N", help="stop after N records")
+        parser.add_argument(
+            "--confirm-deletes", action="store_true", help="let the run delete more rows than its feed allows"
+        )
         parser.add_argument("--dry-run", action="store_true", help="roll everything back and show the diff")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["limit"] is not None and options["limit"] < 1:
             raise CommandError("--limit takes a number of records, at least 1")
         try:
-            report = pipeline.run_here(options["feed"], limit=options["limit"], dry_run=options["dry_run"])
+            report = pipeline.run_here(
+                options["feed"],
+                limit=options["limit"],
+                dry_run=options["dry_run"],
+                confirm_deletes=options["confirm_deletes"],
+            )
         except IngestionError as error:
             raise CommandError(str(error)) from error
         for difference in report.differences:
@@ -57,7 +65,7 @@ def describe(summary: dict[str, Any]) -> str:
     """Return a run's summary as one line for people."""
     counts = ", ".join(
         f"{summary[name]:,} {name}"
-        for name in ("read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected")
+        for name in ("read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected", "skipped")
         if summary[name] or name == "read"
     )
     took = f" in {summary['seconds']} s" if summary["seconds"] is not None else ""

@@ -1,0 +1,74 @@
+"""COPY into tables, and what belongs around it in a transaction. The caller owns the transaction."""
+
+from psycopg2 import sql
+
+from ingestion.loaders.tables import Cursor, Loaded, Stream, Table, names
+
+# Characters psycopg2 asks the stream for at once; its default of 8 KiB makes 30 times as many calls.
+READ_SIZE = 256 * 1024
+# How long a chunk waits for somebody else's lock, and for one statement, before it fails and is tried again.
+LOCK_TIMEOUT = "10s"
+STATEMENT_TIMEOUT = "10min"
+# A chunk is joined and sorted in memory; the server's default of 4 MB would spill it to disk.
+WORK_MEM = "64MB"
+
+
+def prepare_transaction(cursor: Cursor) -> None:
+    """Bound the waits of the current transaction, and give it the memory for a chunk."""
+    settings = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT, "work_mem": WORK_MEM}
+    cursor.execute("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()))
+
+
+def append(cursor: Cursor, table: Table, stream: Stream) -> Loaded:
+    """COPY the lines straight into the table.
+
+    Raises:
+        django.db.Error: the database refused a line; its transaction is over.
+        Exception: whatever fed the stream raised.
+    """
+    stored = copy(cursor, table.identifier, table.columns, stream)
+    return Loaded(stored=stored, inserted=stored)
+
+
+def copy(cursor: Cursor, target: sql.Identifier, columns: tuple[str, ...], stream: Stream) -> int:
+    """COPY the lines into a table and return how many rows the server stored.
+
+    Raises as `append` does.
+    """
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(target, names(columns))
+    try:
+        with cursor.db.wrap_database_errors:  # Django wraps execute and fetch itself, but not COPY
+            cursor.copy_expert(statement, stream, READ_SIZE)
+    except Exception:
+        # The server only knows that the data stopped; what stopped it is kept in the stream.
+        if stream.error is not None:
+            raise stream.error from None
+        raise
+    return cursor.rowcount
+
+
+def check_constraints(cursor: Cursor) -> None:
+    """Check deferred constraints now, where the load can still be taken apart, instead of at COMMIT."""
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def move_sequence(cursor: Cursor, table: Table) -> None:
+    """Move the sequence of the table's serial column beyond the highest value loaded, never back.
+
+    A sequence knows no transactions: it stays moved when this one rolls back, which costs a gap.
+    """
+    if table.serial is None:
+        return
+    cursor.execute(
+        sql.SQL(
+            "SELECT setval(sequence, highest) FROM (SELECT"
+            " pg_get_serial_sequence(quote_ident({name}), {text})::regclass AS sequence,"
+            " (SELECT max({column}) FROM {table}) AS highest) AS found"
+            " WHERE sequence IS NOT NULL AND highest > coalesce(pg_sequence_last_value(sequence), 0)"
+        ).format(
+            name=sql.Literal(table.name),
+            text=sql.Literal(table.serial),
+            column=sql.Identifier(table.serial),
+            table=table.identifier,
+        )
+    )

@@ -1,0 +1,354 @@
+"""Merge lines into a table by key: only what differs is written, and every line is counted. The caller commits."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from psycopg2 import sql
+
+from ingestion.loaders.copying import append, copy
+from ingestion.loaders.tables import Cursor, Difference, Lines, Loaded, Stream, Table, Wanted, key_of, names, same_key
+from ingestion.sqlstates import UNIQUE_VIOLATION, sqlstate
+
+STAGE = sql.Identifier("pg_temp", "ingestion_stage")
+
+
+def upsert(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted = Wanted()) -> Loaded:  # noqa: B008 - frozen
+    """Write what differs into the table: rows with new keys are inserted, equal rows are neither written nor locked.
+
+    The last line of a key wins, the others count as duplicates.
+
+    Raises:
+        django.db.Error: the database refused a line; its transaction is over.
+        Exception: whatever fed the stream raised.
+    """
+    keys = lines.keys
+    if len(set(keys)) == len(keys) and not wanted.sample_size and _none_exists(cursor, table, keys):
+        loaded = _append_unless_taken(cursor, table, lines, wanted)
+        if loaded is not None:
+            return loaded
+    return _stage_and_merge(cursor, table, lines, wanted)
+
+
+def _none_exists(cursor: Cursor, table: Table, keys: Sequence[Any]) -> bool:
+    """Whether the table surely has none of the keys; cheap, so False where only a join could tell."""
+    if not keys or len(table.key) > 1 or type(keys[0]) not in (int, str):
+        return False
+    # Note [New keys]: one probe of the index answers for a range of integers; for text, whose order is the collation's,
+    # each key is looked up.
+    condition, value = ("BETWEEN %s AND %s", [min(keys), max(keys)]) if type(keys[0]) is int else ("= ANY(%s)", [keys])
+    cursor.execute(
+        sql.SQL("SELECT NOT EXISTS (SELECT FROM {} WHERE {} {})").format(
+            table.identifier, sql.Identifier(table.key[0]), sql.SQL(condition)
+        ),
+        value,
+    )
+    return bool(cursor.fetchone()[0])
+
+
+def _append_unless_taken(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted) -> Loaded | None:
+    """COPY straight into the table; None when somebody else inserted one of the keys in the meantime."""
+    try:
+        with transaction.atomic(using=cursor.db.alias):
+            loaded = append(cursor, table, lines.open())
+    except IntegrityError as error:
+        if sqlstate(error) != UNIQUE_VIOLATION:
+            raise
+        return None
+    return loaded + Loaded(inserted_keys=tuple(lines.keys)) if wanted.keys else loaded
+
+
+def stage_lines(cursor: Cursor, table: Table, stream: Stream) -> int:
+    """COPY the lines into a temporary table of the table's columns; return how many rows the server stored."""
+    # DROP ON COMMIT leaves nothing behind whatever happens, and works behind a pooler that pools transactions.
+    cursor.execute(
+        sql.SQL("CREATE TEMPORARY TABLE ingestion_stage ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            names(table.columns), table.identifier
+        )
+    )
+    return copy(cursor, STAGE, table.columns, stream)
+
+
+def drop_stage(cursor: Cursor) -> None:
+    """Drop the temporary table, so that the same transaction can make it again."""
+    cursor.execute(sql.SQL("DROP TABLE {}").format(STAGE))
+
+
+def _stage_and_merge(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted) -> Loaded:
+    keys = lines.keys
+    distinct = len(set(keys))
+    stored = stage_lines(cursor, table, lines.open())
+    loaded = merge(
+        cursor, Merge(table=table, has_duplicates=distinct < len(keys), bounds=bounds(keys)), wanted, distinct=distinct
+    )
+    drop_stage(cursor)
+    return loaded + Loaded(stored=stored, duplicates=len(keys) - distinct)
+
+
+def bounds(keys: Sequence[Any]) -> tuple[int, int] | None:
+    """Return the lowest and the highest of integer keys."""
+    return (min(keys), max(keys)) if keys and type(keys[0]) is int else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """The statements that compare the staged rows with the table and write those that differ.
+
+    Note [Merge]: comparing before the INSERT keeps unchanged rows from being locked (ON CONFLICT locks, and so
+    dirties, every row it meets); comparing again inside it makes the counts right beside a concurrent writer. Keys
+    go in order, because two loads in opposite orders would deadlock. In a table filled by one COPY, ctid is the order
+    of the lines. Integer keys bring their bounds along, so that a chunk of neighbours reads only
+    its range of a big table.
+
+    Args:
+        stage, order: the staged rows, and the column that numbers them.
+        existing: what they are compared with, when not the whole table.
+    """
+
+    table: Table
+    has_duplicates: bool
+    bounds: tuple[int, int] | None = None
+    stage: sql.Identifier = field(default_factory=lambda: STAGE)
+    order: str = "ctid"
+    existing: sql.Composable | None = None
+
+    def upsert(self) -> sql.Composed:
+        """Write the differing rows; returns (differing, is_new, key…) for each row written, at least one row."""
+        # Note [xmax]: it is zero in a row that this statement inserted. A partitioned table does not show it, see
+        # `insert` and `update`.
+        return self._counted(
+            sql.SQL("{insert} DO {action} RETURNING (xmax = 0) AS is_new, {key}").format(
+                insert=self._insert(sql.SQL("")),
+                action=_action(self.table),
+                key=names(self.table.key, "target"),
+            )
+        )
+
+    def insert(self) -> sql.Composed:
+        """Write the new rows alone; returns as `upsert` does."""
+        return self._counted(
+            sql.SQL("{insert} DO NOTHING RETURNING true AS is_new, {key}").format(
+                insert=self._insert(sql.SQL("WHERE ingestion_new")), key=names(self.table.key, "target")
+            )
+        )
+
+    def update(self, *, keys: bool) -> sql.Composed:
+        """Write the rows that are there and differ; returns (is_new, key…) for each, when their keys are wanted."""
+        table = self.table
+        assignments = [
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("latest", name)) for name in table.compared
+        ]
+        assignments += [
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in table.fixed
+        ]
+        return sql.SQL(
+            "WITH {latest} nothing AS (SELECT) UPDATE {table} AS target SET {assignments} FROM {source}"
+            " WHERE {same_key} AND {differs} {returning}"
+        ).format(
+            latest=self.latest(),
+            table=table.identifier,
+            assignments=sql.SQL(", ").join(assignments),
+            source=self._source(),
+            same_key=same_key(table.key, "target", "latest"),
+            differs=_differs(table, "latest"),
+            returning=sql.SQL("RETURNING false AS is_new, {}" if keys else "").format(names(table.key, "target")),
+        )
+
+    def still_absent(self) -> sql.Composed:
+        """Count the keys that are not in the table after all was written."""
+        return sql.SQL(
+            "WITH {latest} nothing AS (SELECT) SELECT count(*) FROM {source}"
+            " WHERE NOT EXISTS (SELECT FROM {table} AS target WHERE {same_key})"
+        ).format(
+            latest=self.latest(),
+            source=self._source(),
+            table=self.table.identifier,
+            same_key=same_key(self.table.key, "target", "latest"),
+        )
+
+    def sample(self, size: int) -> sql.Composed:
+        """Select the first differing rows in the order of their keys: (after, before) as JSON text."""
+        return sql.SQL(
+            "WITH {latest} nothing AS (SELECT)"
+            " SELECT to_jsonb(latest)::text, CASE WHEN {first_key} IS NOT NULL THEN to_jsonb(target)::text END"
+            " {from_differing} ORDER BY {latest_key} LIMIT {size}"
+        ).format(
+            latest=self.latest(),
+            first_key=sql.Identifier("target", self.table.key[0]),
+            from_differing=self.from_differing(),
+            latest_key=names(self.table.key, "latest"),
+            size=sql.Literal(size),
+        )
+
+    def latest(self) -> sql.Composable:
+        """Pick the last line of each key; empty where no key repeats."""
+        if not self.has_duplicates:
+            return sql.SQL("")
+        return sql.SQL(
+            "latest AS MATERIALIZED (SELECT DISTINCT ON ({key}) {columns} FROM {stage} ORDER BY {key}, {order} DESC),"
+        ).format(
+            key=names(self.table.key),
+            columns=names(self.table.columns),
+            stage=self.stage,
+            order=sql.Identifier(self.order),
+        )
+
+    def from_differing(self) -> sql.Composed:
+        """Pick what the target lacks or has otherwise; `target` is NULL where it lacks the row."""
+        table = self.table
+        condition = same_key(table.key, "target", "latest")
+        if self.bounds:
+            key = sql.Identifier("target", table.key[0])
+            low, high = map(sql.Literal, self.bounds)
+            condition = sql.SQL("{} AND {} BETWEEN {} AND {}").format(condition, key, low, high)
+        return sql.SQL(
+            "FROM {source} LEFT JOIN {existing} AS target ON {condition} WHERE {first_key} IS NULL OR {differs}"
+        ).format(
+            source=self._source(),
+            existing=self.existing or table.identifier,
+            condition=condition,
+            first_key=sql.Identifier("target", table.key[0]),
+            differs=_differs(table, "latest"),
+        )
+
+    def _source(self) -> sql.Composable:
+        return sql.SQL("latest") if self.has_duplicates else sql.SQL("{} AS latest").format(self.stage)
+
+    def _insert(self, which: sql.Composable) -> sql.Composed:
+        # A no-op but where a column is GENERATED ALWAYS AS IDENTITY: COPY writes it without asking, and so does this.
+        table = self.table
+        fixed = [sql.SQL(", {}").format(sql.Literal(value)) for _, value in table.fixed]
+        return sql.SQL(
+            "INSERT INTO {table} AS target ({all}) OVERRIDING SYSTEM VALUE"
+            " SELECT {columns}{fixed} FROM differing {which} ORDER BY {key} ON CONFLICT ({key})"
+        ).format(
+            table=table.identifier,
+            all=names([*table.columns, *(name for name, _ in table.fixed)]),
+            columns=names(table.columns),
+            fixed=sql.SQL("").join(fixed),
+            which=which,
+            key=names(table.key),
+        )
+
+    def _counted(self, write: sql.Composable) -> sql.Composed:
+        return sql.SQL(
+            "WITH {latest} differing AS MATERIALIZED (SELECT {columns}, {first_key} IS NULL AS ingestion_new"
+            " {from_differing}), written AS ({write}), counted AS (SELECT count(*) AS differing FROM differing)"
+        ).format(
+            latest=self.latest(),
+            columns=names(self.table.columns, "latest"),
+            first_key=sql.Identifier("target", self.table.key[0]),
+            from_differing=self.from_differing(),
+            write=write,
+        )
+
+
+_COUNTS = sql.SQL(
+    " SELECT (SELECT differing FROM counted), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new)"
+    " FROM written"
+)
+_ROWS = sql.SQL(" SELECT differing, written.* FROM counted LEFT JOIN written ON true")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Written:
+    differing: int
+    inserted: int
+    updated: int
+    inserted_keys: tuple[Any, ...] = ()
+    updated_keys: tuple[Any, ...] = ()
+
+
+def merge(cursor: Cursor, merge: Merge, wanted: Wanted, *, distinct: int) -> Loaded:
+    """Write what differs between the staged rows, of `distinct` keys, and the table.
+
+    Raises:
+        django.db.Error: the database refused a row; its transaction is over.
+    """
+    sample = take_sample(cursor, merge, wanted.sample_size) if wanted.sample_size else ()
+    write = _write_apart if _is_partitioned(cursor, merge.table) else _write_at_once
+    written = write(cursor, merge, wanted)
+    short = written.differing - written.inserted - written.updated
+    lost = 0
+    if short > 0:
+        # Either another writer brought the same row in between, or a trigger changed ours into what was there already,
+        # or it dropped a new one.
+        cursor.execute(merge.still_absent())
+        lost = min(short, cursor.fetchone()[0])
+    return Loaded(
+        inserted=written.inserted,
+        updated=written.updated,
+        unchanged=distinct - written.inserted - written.updated,
+        lost=lost,
+        inserted_keys=written.inserted_keys,
+        updated_keys=written.updated_keys,
+        sample=sample,
+    )
+
+
+def _is_partitioned(cursor: Cursor, table: Table) -> bool:
+    cursor.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = quote_ident(%s)::regclass", [table.name])
+    return bool(cursor.fetchone()[0])
+
+
+def _write_at_once(cursor: Cursor, merge: Merge, wanted: Wanted) -> _Written:
+    return _written(cursor, merge.upsert(), wanted)
+
+
+def _write_apart(cursor: Cursor, merge: Merge, wanted: Wanted) -> _Written:
+    """Insert, then update what was there: two statements, whose own counts are exact in a partitioned table too."""
+    written = _written(cursor, merge.insert(), wanted)
+    if not merge.table.compared and not merge.table.fixed:
+        return written
+    cursor.execute(merge.update(keys=wanted.keys))
+    updated = cursor.rowcount
+    keys = tuple(key_of(row[1:]) for row in cursor.fetchall()) if wanted.keys else ()
+    return replace(written, updated=updated, updated_keys=keys)
+
+
+def _written(cursor: Cursor, statement: sql.Composed, wanted: Wanted) -> _Written:
+    if not wanted.keys:
+        cursor.execute(statement + _COUNTS)
+        differing, inserted, updated = cursor.fetchone()
+        return _Written(differing=differing, inserted=inserted, updated=updated)
+    cursor.execute(statement + _ROWS)
+    rows = cursor.fetchall()
+    new = tuple(key_of(row[2:]) for row in rows if row[1] is True)
+    old = tuple(key_of(row[2:]) for row in rows if row[1] is False)
+    return _Written(differing=rows[0][0], inserted=len(new), updated=len(old), inserted_keys=new, updated_keys=old)
+
+
+def take_sample(cursor: Cursor, merge: Merge, size: int) -> tuple[Difference, ...]:
+    """Return the first rows that the merge is about to write."""
+    cursor.execute(merge.sample(size))
+    return tuple(_difference(merge.table, after, before) for after, before in cursor.fetchall())
+
+
+def _difference(table: Table, after: str, before: str | None) -> Difference:
+    new = {name: value for name, value in json.loads(after).items() if name in table.columns}
+    old = {name: value for name, value in json.loads(before).items() if name in table.columns} if before else None
+    return Difference(key={name: new[name] for name in table.key}, before=old, after=new)
+
+
+def _action(table: Table) -> sql.Composable:
+    if not table.compared and not table.fixed:
+        return sql.SQL("NOTHING")
+    written = [*table.compared, *(name for name, _ in table.fixed)]
+    assignments = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("excluded", name)) for name in written
+    )
+    return sql.SQL("UPDATE SET {} WHERE {}").format(assignments, _differs(table, "excluded"))
+
+
+def _differs(table: Table, other: str) -> sql.Composable:
+    """Whether a row of the target differs from one of `other` in what the lines or fixed values say."""
+    fixed = [
+        sql.SQL("{} IS DISTINCT FROM {}").format(sql.Identifier("target", name), sql.Literal(value))
+        for name, value in table.fixed
+    ]
+    if table.compared:
+        mine, theirs = (sql.SQL("ROW({})").format(names(table.compared, name)) for name in ("target", other))
+        fixed.append(sql.SQL("({}) IS DISTINCT FROM ({})").format(mine, theirs))
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(fixed)) if fixed else sql.SQL("FALSE")

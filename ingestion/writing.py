@@ -1,0 +1,146 @@
+"""Lines into the table in the feed's write mode; records that the database refuses are found, the others loaded."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import DatabaseError, transaction
+
+from ingestion import loaders, sqlstates
+from ingestion.errors import RecordRejected, RunFailed
+from ingestion.feeds import Plan, RejectLimit
+from ingestion.loaders import Lines, Loaded, RunTables, Wanted
+from ingestion.models import Run
+from ingestion.preparation import Prepared, reject
+from ingestion.streams import StringIteratorIO
+from ingestion.types import Rejection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One line of a chunk and where it came from."""
+
+    text: str
+    key: Any
+    page: Prepared
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """What it takes to write lines: an open cursor in a transaction, the plan, the run's tables, what to return."""
+
+    cursor: Any
+    plan: Plan
+    tables: RunTables
+    wanted: Wanted
+
+    def write(self, pages: Sequence[Prepared]) -> tuple[Loaded, list[Rejection]]:
+        """Load the lines of the pages; return also the records that the database refused.
+
+        Raises:
+            RunFailed: COPY did not store what it was given, or the database refused too many records.
+            django.db.DatabaseError: the database refused, and not because of a record.
+        """
+        keys = [key for page in pages for key in page.keys]
+        lines = Lines(open=lambda: StringIteratorIO(text for page in pages for text in page.lines), keys=keys)
+        try:
+            return self._load(lines, self.wanted), []
+        except DatabaseError as error:
+            if not sqlstates.is_about_a_record(error):
+                raise
+        latest = latest_lines(pages, by_key=bool(self.plan.table.key))
+        refused: list[Rejection] = []
+        loaded = self._halve(latest, refused)
+        return replace(loaded, duplicates=loaded.duplicates + len(keys) - len(latest)), refused
+
+    def _load(self, lines: Lines, wanted: Wanted) -> Loaded:
+        with transaction.atomic(using=self.plan.using):
+            loaded = self.plan.mode.load(self.cursor, lines, self.tables, wanted)
+            check_stored(loaded, len(lines.keys))
+            loaders.check_constraints(self.cursor)
+        return loaded
+
+    def _halve(self, lines: list[Line], refused: list[Rejection]) -> Loaded:
+        """Load the lines; where the database refuses, leave the line out that COPY names, else try halves."""
+        if not lines:
+            return Loaded()
+        texts, keys = [line.text for line in lines], [line.key for line in lines]
+        # The differences of a chunk that is taken apart would come in pieces; a dry run shows those of the others.
+        wanted = replace(self.wanted, sample_size=0)
+        try:
+            return self._load(Lines(open=lambda: StringIteratorIO(iter(texts)), keys=keys), wanted)
+        except DatabaseError as error:
+            if not sqlstates.is_about_a_record(error):
+                raise
+            number = 1 if len(lines) == 1 else sqlstates.copy_line(error)
+            if number is None:
+                half = len(lines) // 2
+                return self._halve(lines[:half], refused) + self._halve(lines[half:], refused)
+            refused.append(_refusal(lines[number - 1], error, self.plan))
+            if len(refused) > self.plan.feed.reject_limit.records:
+                many = f"the database refused more than {len(refused) - 1} records of one chunk"
+                raise RunFailed("reject_limit", f"{many}: {reasons(refused)}") from error
+        return self._halve(lines[: number - 1] + lines[number:], refused)
+
+
+def check_stored(loaded: Loaded, lines: int | None = None) -> None:
+    """Refuse a load that is not what was sent.
+
+    Raises:
+        RunFailed: `copy_mismatch`.
+    """
+    if lines is not None and loaded.stored != lines:
+        raise RunFailed("copy_mismatch", f"COPY stored {loaded.stored} rows of {lines}; nothing was committed")
+    if loaded.lost:
+        raise RunFailed(
+            "copy_mismatch",
+            f"{loaded.lost} rows were written and are not in the table, a trigger or rule drops them; "
+            "nothing was committed",
+        )
+
+
+def latest_lines(pages: Sequence[Prepared], *, by_key: bool) -> list[Line]:
+    """Return the pages line by line; of each key the last one, where there are keys."""
+    latest: dict[Hashable, Line] = {}
+    for page in pages:
+        # Not splitlines: values may hold characters that it takes for line ends, but COPY does not.
+        texts = "".join(page.lines).split("\n")[:-1]
+        for text, key, position in zip(texts, page.keys, page.positions, strict=True):
+            name = key if by_key else len(latest)
+            latest.pop(name, None)
+            latest[name] = Line(text=f"{text}\n", key=key, page=page, position=position)
+    return list(latest.values())
+
+
+def _refusal(line: Line, error: DatabaseError, plan: Plan) -> Rejection:
+    rejected = RecordRejected(sqlstates.reason(error), field=sqlstates.field(error), detail=sqlstates.message(error))
+    return reject(
+        rejected,
+        page=line.page.number,
+        position=line.position,
+        raw=line.page.records[line.position],
+        columns=plan.columns,
+    )
+
+
+def check_reject_limit(run: Run, limit: RejectLimit, rejections: list[Rejection]) -> None:
+    """Refuse a run with more rejects than the feed allows.
+
+    Raises:
+        RunFailed: `reject_limit`, with the commonest reasons.
+    """
+    if run.rejected > limit.records and run.rejected > limit.share * run.read:
+        raise RunFailed(
+            "reject_limit",
+            f"{run.rejected} of {run.read} records were rejected; in the last chunk: {reasons(rejections)}",
+        )
+
+
+def reasons(rejections: list[Rejection]) -> str:
+    """Summarise rejects for a message: the commonest reasons, and where the first one is."""
+    common = Counter(f"{r.reason} in {r.field}" if r.field else r.reason for r in rejections).most_common(3)
+    first = rejections[0]
+    counted = ", ".join(f"{count} × {reason}" for reason, count in common)
+    return f"{counted}; the first is record {first.position} of page {first.page}: {first.detail}"
