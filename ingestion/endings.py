@@ -113,28 +113,29 @@ def finish(  # noqa: PLR0913 - what a chunk knows, and nothing of it can be left
     others = set(run.parts.exclude(pk=part.pk).values_list("state", flat=True))
     if not others.isdisjoint(ACTIVE) or others - {State.SUCCEEDED}:
         return Ending()
-    if not complete and isinstance(plan.feed.target, Replace):
-        # There is no half of a replacement; a mirror that deletes nothing has done its work.
-        raise RunFailed("delete_guard", "the run has not read the source to its end; nothing was replaced")
     tables = tables_of(part)
-    refusal = None
+    if not complete:
+        # There is no half of a replacement; a mirror that deletes nothing has done its work.
+        if isinstance(plan.feed.target, Replace):
+            raise RunFailed("delete_guard", "the run has not read the source to its end; nothing was replaced")
+        mode.discard(cursor, tables)
+        return Ending()
     try:
         with keeping(part), transaction.atomic(using=plan.using):
-            if complete:
-                missing = mode.missing(cursor, tables, inserted=run.inserted + counts.inserted)
-                good = run.read + counts.read - run.rejected - counts.rejected
-                refusal = _refusal(plan, missing, good=good, confirmed=run.confirm_deletes)
-                if refusal is None:
-                    finished = mode.finish(cursor, tables, wanted)
-                    check_stored(finished)
-                    loaders.check_constraints(cursor)
-                    return Ending(finished=finished)
+            missing = mode.missing(cursor, tables, inserted=run.inserted + counts.inserted)
+            good = run.read + counts.read - run.rejected - counts.rejected
+            refusal = _refusal(plan, missing, good=good, confirmed=run.confirm_deletes)
+            if refusal is None:
+                finished = mode.finish(cursor, tables, wanted)
+                check_stored(finished)
+                loaders.check_constraints(cursor)
+                return Ending(finished=finished)
     except DatabaseError as error:
         if not sqlstates.is_about_a_record(error):
             raise
         refusal = RunFailed("finish_refused", f"{sqlstates.message(error)}; nothing was deleted or replaced")
     mode.discard(cursor, tables)
-    return Ending(state=State.FAILED, error=str(refusal)) if refusal else Ending()
+    return Ending(state=State.FAILED, error=str(refusal))
 
 
 def _refusal(plan: Plan, missing: Missing, *, good: int, confirmed: bool) -> RunFailed | None:

@@ -41,7 +41,8 @@ class FirstRun:
         try:
             summary: dict[str, Any] = json.loads(lines[-1])
         except (IndexError, ValueError):
-            return failed(f"`manage.py trigger {FEED}` ended with status {self._process.returncode} and no summary.")
+            status = self._process.returncode
+            return failed(f"`manage.py trigger {FEED}` ended with status {status} and no summary; it says why above.")
         return summary
 
     def stop(self) -> None:

@@ -200,8 +200,9 @@ def _problem_of_moment(form: MomentForm) -> str | None:
         ZoneInfo(form.zone or "UTC")
     except (KeyError, ValueError, OSError):
         return f"no time zone is named {form.zone!r}"
-    if not isinstance(form.formats, tuple) or any("%" not in one for one in form.formats):
-        return f"formats is a tuple of formats of strptime, not {form.formats!r}"
+    formats: Any = form.formats  # one format alone is text, whatever its annotation says
+    if not isinstance(formats, tuple) or any("%" not in one for one in formats):
+        return f"formats is a tuple of formats of strptime, not {formats!r}"
     return None
 
 

@@ -24,7 +24,7 @@ from ingestion.types import Record
 _validate = msgspec.json.Decoder().decode
 _split = msgspec.json.Decoder(list[Record]).decode
 
-# Numbers so small that a float makes zero of them, though a numeric has them, or cannot hold them.
+# Numbers so small that a float may make zero of them without an error.
 _TINY: Final = re.compile(rb"[0-9][eE]-[0-9]{3}")
 # Strings are found as well, for brackets inside them are none.
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
@@ -88,7 +88,6 @@ def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]],
     names = {quoted(column.path[0]) for column in columns if column.is_key and column.path}
     is_nested_key = any(column.is_key and len(column.path or ()) > 1 for column in columns)
     has_times = not kinds.isdisjoint({"timestamp", "time"})
-    has_numbers = not kinds.isdisjoint({"json", "float", "decimal"})
 
     def is_plain(text: bytes, records: Sequence[Record]) -> bool:
         if len(text) > MAX_RECORD_BYTES:
@@ -100,7 +99,7 @@ def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]],
             return False
         if "json" in kinds and b"\\u0000" in text:
             return False
-        if has_numbers and (b"e-" in text or b"E-" in text) and _TINY.search(text):
+        if "float" in kinds and (b"e-" in text or b"E-" in text) and _TINY.search(text):
             return False
         if has_times and (_NANOSECONDS.search(text) or b'"0001-01-01' in text or b'"9999-12-31' in text):
             return False

@@ -56,13 +56,13 @@ class _Branch:
 class Tree:
     """The columns' paths as structs inside one another, and how a list of the outermost becomes columns of text."""
 
-    # What makes numbers of fields without a type of their own, exactly.
-    float_hook: Final = Decimal
-
     def __init__(self, leaves: Sequence[_Leaf | str | None], branches: Sequence[_Branch]) -> None:
         self._leaves = leaves
         self._branches = branches
         self.struct = branches[0].struct
+        # What makes numbers of fields without a type of their own, exactly.
+        has_untyped = any(isinstance(leaf, _Leaf) and leaf.type_ is Any for leaf in leaves)
+        self.float_hook = Decimal if has_untyped else None
         self._is_key = [isinstance(leaf, _Leaf) and leaf.column.is_key for leaf in leaves]
 
     def take(self, structs: list[Any]) -> Taken:

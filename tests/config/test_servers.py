@@ -15,6 +15,8 @@ import kombu
 import psycopg2
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config import servers
 from config.servers.accounts import database_account
@@ -35,7 +37,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can beco
 
 
 def client(where: servers.Addresses, password: str | None) -> redis.Redis:
-    return redis.Redis(unix_socket_path=where.redis_socket, password=password)
+    return redis.Redis(unix_socket_path=where.redis_socket, password=password, retry=Retry(NoBackoff(), 0))
 
 
 def test_addresses_are_chosen_once_and_readable_by_the_owner_only(data_dir):

@@ -8,7 +8,8 @@ from django.db import connection, models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from ingestion import pipeline, runs
+from ingestion import pipeline, quarantine, runs
+from ingestion.errors import RunFailed
 from ingestion.feeds import Append, History, Mirror, Replace, SoftDelete, Upsert
 from ingestion.models import FeedState, Part, Reject, Run, State, Trigger
 from tests.ingestion.catalog import Catalog, counts, products, rows, table_of, tables_of_runs, written
@@ -405,6 +406,25 @@ def test_tables_of_a_failed_run_are_kept_until_the_next_one(catalog, model):
     assert tables_of_runs() == [f"ingestion_keys_{feed}_{run.pk}"]
     assert catalog.sync(target, products(1))["state"] == "succeeded"
     assert tables_of_runs() == []
+
+
+def test_a_replay_into_a_mirror_deletes_nothing(catalog, model):
+    target = Mirror(model, key="code", allow_delete_share=1)
+    execute("ALTER TABLE photos_order ADD CONSTRAINT not_three CHECK (code <> 3)")
+    assert counts(catalog.sync(target, products(1, 2, 3))) == {"read": 3, "inserted": 2, "rejected": 1}
+    execute("ALTER TABLE photos_order DROP CONSTRAINT not_three")
+    (run,) = quarantine.replay("catalog", Reject.objects.all())
+    assert (run.state, counts(run.summary())) == ("succeeded", {"read": 1, "inserted": 1})
+    assert (rows(model, "code"), tables_of_runs()) == ([1, 2, 3], [])
+
+
+def test_a_replay_into_a_replacement_is_refused_and_its_rejects_stay_open(catalog, model):
+    execute("ALTER TABLE photos_order ADD CONSTRAINT not_three CHECK (code <> 3)")
+    catalog.sync(Replace(model, key="code"), products(1, 2, 3))
+    execute("ALTER TABLE photos_order DROP CONSTRAINT not_three")
+    with pytest.raises(RunFailed, match="delete_guard"):
+        list(quarantine.replay("catalog", Reject.objects.all()))
+    assert (rows(model, "code"), Reject.objects.get().resolved_at) == ([1, 2], None)
 
 
 # Replace
