@@ -42,7 +42,7 @@ run-up: $(EMBEDDED)
 	+@UP_STARTED_AT=$(STARTED_AT) exec $(PY) -m config.up $(if $(STATUS),--once --status-file $(STATUS))
 
 test: $(DEV) npm
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(DEV)
 	$(VENV)/bin/ruff format --check .
