@@ -42,6 +42,8 @@ class Stack:
         for process in reversed(self._started):
             self.stop(process)
         self._lease.release()
+        # As root the cluster may lie outside of the data directory.
+        servers.discard(self.data_dir)
 
     def manage(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""

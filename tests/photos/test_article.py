@@ -316,7 +316,7 @@ def test_every_loader_loads_the_sample_photos(transactional_db: None) -> None:
         ("engine", 5_000),
     ]
     assert all(found["seconds"] > 0 for found in summary["loaders"])
-    # Only so much: a process forked from a long test run has free memory of its own, which a small load does not exceed.
+    # Only so much: a process forked from a long test run has free memory that a small load does not exceed.
     peaks = {found["loader"]: found["peak_mib"] for found in summary["loaders"]}
     assert 0 <= peaks["string_iterator"] <= peaks["bulk_create"]
     for name in LOADERS:
