@@ -74,6 +74,7 @@ compile = $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-
 # The real JSONPlaceholder, which some tests sync from; they say so and are skipped where there is no npm.
 npm:
 	@if [ ! -e $(NPM_SERVER) ] && command -v npm >/dev/null; then \
+	  NODE_EXTRA_CA_CERTS=$${NODE_EXTRA_CA_CERTS-$(wildcard /etc/ssl/certs/ca-certificates.crt)} \
 	  npm install --prefix .data/npm --no-audit --no-fund --loglevel error jsonplaceholder@0.3.3 || true; \
 	fi
 

@@ -2,7 +2,11 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
+
+# One site for the module, not one for each process of pytest.
+pytestmark = pytest.mark.xdist_group("browser")
 
 
 def log_in(page: Page, url: str, name: str) -> None:
@@ -18,15 +22,13 @@ def value(page: Page, label: str):
     return page.locator("label").filter(has_text=re.compile(f"^{label}:$")).locator("+ .readonly")
 
 
-def expect_success(page: Page, *, unchanged: str | None = None) -> None:
+def expect_success(page: Page) -> None:
     """Wait until the page of a run, refreshing itself, shows its end."""
     expect(page).to_have_url(re.compile(r"/admin/ingestion/run/\d+/change/$"))
     page.evaluate("window.untouched = true")
     expect(page.locator(".state").first).to_have_text("succeeded")
     expect(value(page, "Read")).to_have_text("5,000")
     expect(value(page, "Rejected")).to_have_text("0")
-    if unchanged is not None:
-        expect(value(page, "Unchanged")).to_have_text(unchanged)
     expect(page.get_by_text("This page refreshes itself")).to_have_count(0)
     assert page.evaluate("window.untouched"), "the page was loaded again instead of refreshing itself"
 
@@ -88,6 +90,6 @@ def test_with_the_broker_down_the_page_answers_and_the_run_is_made_up(site, page
     assert answer.headers["content-security-policy"].startswith("default-src 'self';")
     page.get_by_role("button", name="Sync now").click()
     expect(page.locator(".messagelist .success")).to_have_text(re.compile(r"Feed photos: started run \d+\."))
-    expect_success(page, unchanged="5,000")
+    expect_success(page)
     assert "could not wake a worker; dispatch will" in site.stack.text("cut-off")
     assert refused == []
