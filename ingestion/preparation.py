@@ -12,8 +12,8 @@ from ingestion.errors import RecordRejected, RecordSkipped
 from ingestion.groups import compile_groups
 from ingestion.types import Cursor, Page, Record, Rejection
 
-# Records tried together after their page failed as a whole: one bad record sends this many the slow way.
-GROUP: Final = 25
+# A page that fails as a whole is tried in halves, down to this many records: one bad record sends so many the slow way.
+GROUP: Final = 16
 # Rejects keep the start of the record; its size and hash tell about the rest.
 RAW_BYTES: Final = 64 * 1024
 
@@ -66,15 +66,22 @@ class Preparer:
         prepared = Prepared(
             number=page.number, records=page.records, received_bytes=page.size_bytes, following=page.following
         )
-        if not self._add_group(prepared, 0, len(page.records)):
-            for start in range(0, len(page.records), GROUP):
-                end = min(start + GROUP, len(page.records))
-                if not self._add_group(prepared, start, end):
-                    for position in range(start, end):
-                        self._add_one(prepared, position)
+        self._add(prepared, 0, len(page.records))
         prepared.coercions += self._coercions
         self._coercions.clear()
         return prepared
+
+    def _add(self, prepared: Prepared, start: int, end: int) -> None:
+        """Add the records from `start` to `end`: at once, or in halves, or the last few one by one."""
+        if self._encode_group and self._add_group(prepared, start, end):
+            return
+        if self._encode_group and end - start > GROUP:
+            middle = (start + end) // 2
+            self._add(prepared, start, middle)
+            self._add(prepared, middle, end)
+            return
+        for position in range(start, end):
+            self._add_one(prepared, position)
 
     def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
         """Add the records from `start` to `end` at once; False when they need to go one by one."""

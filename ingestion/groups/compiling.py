@@ -18,7 +18,7 @@ import msgspec
 from ingestion.cleaning import MAX_DEPTH, MAX_RECORD_BYTES, Column, may_repeat, quoted
 from ingestion.encoding import NULL
 from ingestion.errors import RecordRejected
-from ingestion.groups.trees import NULL_MARK, plant
+from ingestion.groups.trees import NULL_MARK, Taken, Tree, plant
 from ingestion.types import Record
 
 _validate = msgspec.json.Decoder().decode
@@ -54,32 +54,70 @@ def compile_groups(columns: Sequence[Column]) -> EncodeGroup | None:
     tree = plant([column for column in columns if column.path is not None], noted)
     if tree is None or any(column.path is None for column in columns[:-1]):
         return None
-    whole = columns[-1].path is None
-    if whole and columns[-1].kind != "json":
+    if columns[-1].path is None and columns[-1].kind != "json":
         return None
-    decode = msgspec.json.Decoder(list[tree.struct], float_hook=tree.float_hook).decode  # type: ignore[name-defined]
-    template = "\t".join(["%s"] * len(columns)) + "\n"
-    is_plain = _plainness(columns)
+    return _Groups(columns, tree, noted)
 
-    def encode(records: Sequence[Record]) -> Encoded | None:
+
+class _Groups:
+    """Encodes groups of records. See Note [Fast groups]."""
+
+    def __init__(self, columns: Sequence[Column], tree: Tree, noted: list[str]) -> None:
+        self._tree = tree
+        self._noted = noted
+        self._width = len(columns)
+        self._whole = columns[-1].path is None
+        self._template = "\t".join(["%s"] * len(columns)) + "\n"
+        self._keys = [quoted(column.path[0]) for column in columns if column.is_key and column.path]
+        self._decode = msgspec.json.Decoder(list[tree.struct], float_hook=tree.float_hook).decode  # type: ignore[name-defined]
+        closed = tree.closed_struct
+        self._decode_closed = msgspec.json.Decoder(list[closed]).decode if closed else None  # type: ignore[valid-type]
+        self._is_plain = _plainness(columns)
+
+    def __call__(self, records: Sequence[Record]) -> Encoded | None:
         text = b"[" + b",".join(records) + b"]"
-        if not is_plain(text, records):
+        self._noted.clear()
+        taken = self._take_closed(text, len(records))
+        # Without a backslash JSON holds no control character, and the columns of a closed group add none.
+        is_clean = taken is not None and b"\\" not in text
+        if taken is None:
+            taken = self._take(text, records)
+        if taken is None:
             return None
-        noted.clear()
+        if self._whole:
+            taken.values.append([str(raw, "utf-8") for raw in _compacted(text, records)])
+        lines = "".join([self._template % row for row in zip(*taken.values, strict=True)])
+        if not is_clean and not _needs_no_escape_but_backslashes(lines, len(records), self._width, taken.marks):
+            return None
+        if not is_clean:
+            # The other escapes were just ruled out, so this is all of `encoding.escape`.
+            lines = lines.replace("\\", r"\\")
+        if taken.marks:
+            lines = lines.replace(NULL_MARK, NULL)
+        return Encoded(lines=lines, keys=taken.keys, coercions=Counter(self._noted))
+
+    def _take_closed(self, text: bytes, records: int) -> Taken | None:
+        """Take records that have nothing besides the columns; None when one has, or needs a second look."""
+        if self._decode_closed is None or len(text) > MAX_RECORD_BYTES:
+            return None
         try:
-            taken = tree.take(decode(text))
+            structs = self._decode_closed(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if (self._whole and b"\\u0000" in text) or any(_has_twins(text, records, name) for name in self._keys):
+            return None
+        return self._tree.take(structs)
+
+    def _take(self, text: bytes, records: Sequence[Record]) -> Taken | None:
+        """Take records that have more than the columns; None when one needs a second look."""
+        if not self._is_plain(text, records):
+            return None
+        try:
+            taken = self._tree.take(self._decode(text))
             _validate(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, RecordRejected):
             return None
-        if whole:
-            taken.values.append([str(raw, "utf-8") for raw in _split(_compact(text))])
-        rows = zip(*taken.values, strict=True)
-        lines = _escaped(
-            "".join([template % row for row in rows]), rows=len(records), columns=len(columns), marks=taken.marks
-        )
-        return None if lines is None else Encoded(lines=lines, keys=taken.keys, coercions=Counter(noted))
-
-    return encode
+        return taken
 
 
 def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]], bool]:
@@ -126,19 +164,15 @@ def _has_twins(text: bytes, records: int, name: bytes) -> bool:
         return True
 
 
-def _compact(text: bytes) -> bytes:
-    """Drop line breaks and tabs between tokens; JSON allows none inside its strings."""
+def _compacted(text: bytes, records: Sequence[Record]) -> Sequence[Record]:
+    """Return the records without line breaks and tabs between their tokens; JSON allows none inside its strings."""
     if b"\n" in text or b"\t" in text or b"\r" in text:
-        return msgspec.json.format(text, indent=-1)
-    return text
+        return _split(msgspec.json.format(text, indent=-1))
+    return records
 
 
-def _escaped(text: str, *, rows: int, columns: int, marks: int) -> str | None:
-    """Escape the backslashes of lines; None when a value holds a character that would need more than that."""
-    if text.count("\n") != rows or text.count("\t") != rows * (columns - 1) or text.count(NULL_MARK) != marks:
-        return None
-    if "\r" in text or "\x00" in text:
-        return None
-    # The other escapes were just ruled out, so this is all of `encoding.escape`.
-    text = text.replace("\\", r"\\")
-    return text.replace(NULL_MARK, NULL) if marks else text
+def _needs_no_escape_but_backslashes(lines: str, rows: int, columns: int, marks: int) -> bool:
+    """Whether no value holds a character that ends a column or a line, or stands for NULL."""
+    if lines.count("\n") != rows or lines.count("\t") != rows * (columns - 1):
+        return False
+    return lines.count(NULL_MARK) == marks and "\r" not in lines and "\x00" not in lines

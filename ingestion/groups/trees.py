@@ -60,10 +60,31 @@ class Tree:
         self._leaves = leaves
         self._branches = branches
         self.struct = branches[0].struct
+        self.closed_struct = self._closed()
         # What makes numbers of fields without a type of their own, exactly.
         has_untyped = any(isinstance(leaf, _Leaf) and leaf.type_ is Any for leaf in leaves)
         self.float_hook = Decimal if has_untyped else None
         self._is_key = [isinstance(leaf, _Leaf) and leaf.column.is_key for leaf in leaves]
+
+    def _closed(self) -> Any:
+        """Make the struct of a record that has nothing but plain values of its columns; None where none can be made.
+
+        A record that fits it needs no second look at what no column takes, for there is none, nor at its depth.
+        """
+        plain = all(
+            isinstance(leaf, _Leaf)
+            and leaf.clean_all is None
+            and leaf.column.kind in ("text", "integer", "boolean")
+            and not (isinstance(leaf.default, str) and not leaf.default.isprintable())
+            and "\\" not in str(leaf.default)
+            for leaf in self._leaves
+        )
+        if len(self._branches) > 1 or not plain:
+            return None
+        root = self._branches[0]
+        return msgspec.defstruct(
+            "Object", root.fields, rename=root.rename, kw_only=True, gc=False, forbid_unknown_fields=True
+        )
 
     def take(self, structs: list[Any]) -> Taken:
         """Return the values of every column.

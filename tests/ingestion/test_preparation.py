@@ -145,7 +145,8 @@ def test_one_bad_record_sends_only_its_group_the_slow_way():
     page[500]["title"] = "x" * 21
     prepared = same(dumps(page))
     assert [(r.reason, r.position) for r in prepared.rejections] == [("too_long", 500)]
-    assert len(prepared.lines) == 1000 // GROUP - 1 + GROUP - 1
+    # Six halvings give a group each; what is left is at most GROUP records, one of them bad.
+    assert len(prepared.lines) <= 6 + GROUP - 1
     assert prepared.positions == [number for number in range(1000) if number != 500]
 
 
