@@ -51,11 +51,8 @@ class JsonApi:
 
 def _digest(records: list[Record]) -> str:
     """Digest the records alone: what is around them often holds a time or a request's number."""
-    digest = hashlib.blake2b(digest_size=16)
-    for record in records:
-        digest.update(record)
-        digest.update(b",")
-    return digest.hexdigest() if records else ""
+    # SHA-256 has instructions of its own on today's processors: half the time of BLAKE2 there.
+    return hashlib.sha256(b",".join(records)).hexdigest()[:32] if records else ""
 
 
 def _refuse_loop(at: Cursor, number: int, digest: str) -> None:
