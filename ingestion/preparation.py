@@ -14,6 +14,9 @@ from ingestion.types import Cursor, Page, Record, Rejection
 
 # A page that fails as a whole is tried in halves, down to this many records: one bad record sends so many the slow way.
 GROUP: Final = 16
+# So many groups in a row that fail mean that the rest of the page will, too. One bad record makes seven at most fail
+# in a page of 1,000 before the first one succeeds.
+MISSES: Final = 10
 # Rejects keep the start of the record; its size and hash tell about the rest.
 RAW_BYTES: Final = 64 * 1024
 
@@ -58,6 +61,7 @@ class Preparer:
         self._kinds = tuple(column.kind for column in columns)
         self._key = [index for index, column in enumerate(columns) if column.is_key]
         self._coercions: Counter[str] = Counter()
+        self._misses = 0
         self._clean = compile_columns(columns, rules, self._coercions)
         self._encode_group = None if rules else compile_groups(columns)
 
@@ -66,6 +70,7 @@ class Preparer:
         prepared = Prepared(
             number=page.number, records=page.records, received_bytes=page.size_bytes, following=page.following
         )
+        self._misses = 0
         self._add(prepared, 0, len(page.records))
         prepared.coercions += self._coercions
         self._coercions.clear()
@@ -73,9 +78,12 @@ class Preparer:
 
     def _add(self, prepared: Prepared, start: int, end: int) -> None:
         """Add the records from `start` to `end`: at once, or in halves, or the last few one by one."""
-        if self._encode_group and self._add_group(prepared, start, end):
+        in_groups = self._encode_group is not None and self._misses < MISSES
+        if in_groups and self._add_group(prepared, start, end):
+            self._misses = 0
             return
-        if self._encode_group and end - start > GROUP:
+        self._misses += 1
+        if in_groups and end - start > GROUP:
             middle = (start + end) // 2
             self._add(prepared, start, middle)
             self._add(prepared, middle, end)

@@ -76,6 +76,13 @@ class _Groups:
 
     def __call__(self, records: Sequence[Record]) -> Encoded | None:
         text = b"[" + b",".join(records) + b"]"
+        if b"\n" in text or b"\t" in text or b"\r" in text:
+            # Line breaks and tabs between tokens would break the lines; JSON allows none inside its strings.
+            try:
+                text = msgspec.json.format(text, indent=-1)
+                records = _split(text)
+            except (msgspec.MsgspecError, RecursionError):
+                return None
         self._noted.clear()
         taken = self._take_closed(text, len(records))
         # Without a backslash JSON holds no control character, and the columns of a closed group add none.
@@ -85,7 +92,7 @@ class _Groups:
         if taken is None:
             return None
         if self._whole:
-            taken.values.append([str(raw, "utf-8") for raw in _compacted(text, records)])
+            taken.values.append([str(raw, "utf-8") for raw in records])
         lines = "".join([self._template % row for row in zip(*taken.values, strict=True)])
         if not is_clean and not _needs_no_escape_but_backslashes(lines, len(records), self._width, taken.marks):
             return None
@@ -162,13 +169,6 @@ def _has_twins(text: bytes, records: int, name: bytes) -> bool:
         return may_repeat(text, records, name)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return True
-
-
-def _compacted(text: bytes, records: Sequence[Record]) -> Sequence[Record]:
-    """Return the records without line breaks and tabs between their tokens; JSON allows none inside its strings."""
-    if b"\n" in text or b"\t" in text or b"\r" in text:
-        return _split(msgspec.json.format(text, indent=-1))
-    return records
 
 
 def _needs_no_escape_but_backslashes(lines: str, rows: int, columns: int, marks: int) -> bool:
