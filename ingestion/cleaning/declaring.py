@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from ingestion.cleaning.rules import UNSET, BinaryForm, BooleanForm, MomentForm, NumberForm, Rule, TextForm
+from ingestion.cleaning.rules import UNSET, BinaryForm, BooleanForm, JsonForm, MomentForm, NumberForm, Rule, TextForm
 
 UNITS: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 NORMAL_FORMS: Final = ("NFC", "NFD", "NFKC", "NFKD")
@@ -87,7 +87,9 @@ def text(  # noqa: PLR0913 - one switch for each thing that may be done to text,
 
 def integer(path: str | Rule, *, default: Any = UNSET, thousands: str = "") -> Rule:
     """Take a whole number; `thousands` separates groups of three digits in text."""
-    return _typed(path, "integer", default, form=NumberForm(thousands=thousands) if thousands else None)
+    # What a point separates here is no decimals: a comma would.
+    form = NumberForm(thousands=thousands, comma=thousands == ".") if thousands else None
+    return _typed(path, "integer", default, form=form)
 
 
 def decimal(
@@ -150,9 +152,12 @@ def uuid(path: str | Rule, *, default: Any = UNSET) -> Rule:
     return _typed(path, "uuid", default)
 
 
-def json(path: str | Rule, *, default: Any = UNSET) -> Rule:
-    """Take any value for a JSON column."""
-    return _typed(path, "json", default)
+def json(path: str | Rule, *, default: Any = UNSET, remove_nul: bool = False) -> Rule:
+    """Take any value for a JSON column, or with `json(whole_record)` the record.
+
+    `remove_nul` removes U+0000, which jsonb cannot hold, from its names and texts instead of rejecting the record.
+    """
+    return _typed(path, "json", default, form=JsonForm(remove_nul=True) if remove_nul else None)
 
 
 def binary(path: str | Rule, *, encoding: str, default: Any = UNSET) -> Rule:

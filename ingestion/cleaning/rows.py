@@ -1,5 +1,6 @@
 """Columns to one function per feed that turns a record into a row."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ import msgspec
 
 from ingestion.cleaning.decoding import decode_record, holds_nul, is_repeated, quoted, text_at, value_at
 from ingestion.cleaning.kinds import absent_of, bind_value
-from ingestion.cleaning.rules import UNSET, Column, RecordRule
+from ingestion.cleaning.rules import UNSET, Column, JsonForm, RecordRule
 from ingestion.cleaning.values import Note
 from ingestion.errors import ConfigurationError, RecordRejected, RecordSkipped
 from ingestion.types import Record, Row
@@ -21,6 +22,8 @@ CleanRecord = Callable[[Record], Row]
 
 # Numbers are exact when they are decoded, and stay so.
 _to_json: Final = msgspec.json.Encoder(decimal_format="number").encode
+# Every backslash of JSON begins an escape: read in turn, none is taken for the second half of another.
+_ESCAPES: Final = re.compile(r"\\(?:u0000|.)")
 
 
 def compile_columns(
@@ -87,7 +90,7 @@ def _bind(column: Column, note: Note, *, is_changed: bool) -> TakeValue:
     find = _finder(column, column.path)
     if column.kind == "json":
         is_text_known = not (is_changed or column.others or column.compute)
-        return _bind_json(column, find, column.path if is_text_known else None)
+        return _bind_json(column, note, find, column.path if is_text_known else None)
     take = bind_value(column, note)
     if find is None:
         top = column.path[0]
@@ -133,7 +136,7 @@ def _first_finder(paths: Sequence[tuple[str, ...]]) -> Callable[[dict[str, Any]]
 
 
 def _bind_json(
-    column: Column, find: Callable[[dict[str, Any]], Any] | None, text_path: tuple[str, ...] | None
+    column: Column, note: Note, find: Callable[[dict[str, Any]], Any] | None, text_path: tuple[str, ...] | None
 ) -> TakeValue:
     """Bind a JSON column; `text_path` is where the record's text has the value, None where it has not."""
     absent = absent_of(column)
@@ -146,7 +149,7 @@ def _bind_json(
             column.check(value)
         # The text as received where that is possible: duplicate names and the digits of numbers stay.
         text = text_at(raw, text_path) if text_path else _encoded(value, column)
-        return storable(text, value, column)
+        return storable(text, value, column, note)
 
     return take
 
@@ -160,22 +163,25 @@ def _encoded(value: Any, column: Column) -> str:
 
 def _bind_whole(column: Column, note: Note) -> TakeValue:
     if column.kind == "json":
-        return lambda record, raw: storable(str(raw, "utf-8"), record, column)
+        return lambda record, raw: storable(str(raw, "utf-8"), record, column, note)
     if column.kind == "text":
         take = bind_value(column, note)
         return lambda record, raw: take(str(raw, "utf-8"))
     raise ConfigurationError(f"column {column.name!r}: the whole record needs a JSON or text column")
 
 
-def storable(text: str, value: Any, column: Column) -> str:
+def storable(text: str, value: Any, column: Column, note: Note) -> str:
     """Return JSON text that jsonb can store.
 
     Raises:
-        RecordRejected: it holds U+0000.
+        RecordRejected: it holds U+0000, and the feed does not say that it is to be removed.
     """
-    if "\\u0000" in text and holds_nul(value):
+    if "\\u0000" not in text or not holds_nul(value):
+        return text
+    if not isinstance(column.form, JsonForm):
         raise RecordRejected("nul_character", field=column.name, detail="jsonb cannot hold U+0000")
-    return text
+    note("remove_nul")
+    return _ESCAPES.sub(lambda found: "" if found[0] == r"\u0000" else found[0], text)
 
 
 def clean_default(column: Column, default: Any) -> Any:
@@ -192,7 +198,7 @@ def clean_default(column: Column, default: Any) -> Any:
         if default is None:
             return absent_of(column)()
         if column.kind == "json":
-            return storable(_to_json(default).decode(), default, column)
+            return storable(_to_json(default).decode(), default, column, lambda rule: None)
         return bind_value(column, lambda rule: None)(default)
     except (RecordRejected, TypeError) as error:
         raise ConfigurationError(f"column {column.name!r} cannot have the default {default!r}: {error}") from error

@@ -63,7 +63,14 @@ class BinaryForm:
     encoding: str
 
 
-Form: TypeAlias = TextForm | NumberForm | BooleanForm | MomentForm | BinaryForm
+@dataclass(frozen=True, kw_only=True)
+class JsonForm:
+    """What is done to JSON that jsonb could not hold."""
+
+    remove_nul: bool
+
+
+Form: TypeAlias = TextForm | NumberForm | BooleanForm | MomentForm | BinaryForm | JsonForm
 
 
 @dataclass(frozen=True, kw_only=True)

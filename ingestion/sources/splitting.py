@@ -62,8 +62,8 @@ def split_records(response: Response, path: tuple[str, ...]) -> list[Record]:
             raise _not_json(response, body, error) from error
         try:
             return _split_leniently(body, path)
-        except (ValueError, RecursionError):
-            raise _not_json(response, body, error) from error
+        except (ValueError, RecursionError) as reason:
+            raise _stray_byte(reason) or _not_json(response, body, error) from error
 
 
 def _utf8(response: Response) -> bytes:
@@ -143,6 +143,15 @@ def _after_space(text: str, at: int) -> int:
 def _no_list(path: tuple[str, ...], found: bytes) -> RunFailed:
     where = ".".join(path) or "the top"
     return RunFailed("shape", f"expected a list of records at {where}, found {_shown(found)}")
+
+
+def _stray_byte(error: Exception) -> RunFailed | None:
+    """Say so when what the parser stumbled over is a byte that is not UTF-8."""
+    if not isinstance(error, json.JSONDecodeError) or not "\udc80" <= error.doc[error.pos : error.pos + 1] <= "\udcff":
+        return None
+    at = len(error.doc[: error.pos].encode("utf-8", "surrogateescape"))
+    hint = "another charset has to be declared in the Content-Type"
+    return RunFailed("encoding", f"byte {at} of the body, between the records, is not UTF-8; {hint}")
 
 
 def _not_json(response: Response, body: bytes, error: Exception) -> RunFailed:

@@ -149,6 +149,9 @@ def test_whole_numbers_with_separators_of_thousands():
     assert cleaned("integer", "1'234'567", rule) == (1_234_567, ["c:text"])
     assert reason("integer", "12'34", rule) == "not_an_integer"
     assert reason("integer", "1'234") == "not_an_integer"
+    assert cleaned("integer", "1.234.567", cleaning.integer("v", thousands=".")) == (1_234_567, ["c:text"])
+    for value in ("1.23", "1.234,5", "1,234"):
+        assert reason("integer", value, cleaning.integer("v", thousands=".")) == "not_an_integer"
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,7 @@ def test_options_that_cannot_be_used(rule, problem):
     "rule",
     [
         field("v"), text("v", normalise="NFKC"), decimal("v", comma=True, thousands="."), integer("v", thousands="'"),
+        integer("v", thousands="."), integer("v", thousands=","), json_rule("v", remove_nul=True),
         decimal("v", thousands="\u202f", rounding="down"), timestamp("v", zone="Europe/Berlin", unit="ns"),
         date("v", formats=("%d.%m.%Y",)), binary("v", encoding="base64url"), constant(1),
     ],
