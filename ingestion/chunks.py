@@ -140,7 +140,7 @@ def _is_committed(chunk: Chunk, part: Part, connection: BaseDatabaseWrapper) -> 
     connection.close_if_unusable_or_obsolete()
     with transaction.atomic():
         # The lock waits for a server that has received COMMIT and is not done with it.
-        locked = Part.objects.select_for_update().filter(pk=part.pk, epoch=part.epoch)
+        locked = Part.objects.select_for_update(no_key=True).order_by().filter(pk=part.pk, epoch=part.epoch)
         found = locked.values_list("cursor", "state").first()
         if found is not None and found[0] == chunk.following and (found[1] in ENDED) == (chunk.following is None):
             log.info("the reply to COMMIT was lost, the commit was not")

@@ -5,26 +5,21 @@ something, that knows the key of every record, and not beyond the target's share
 not delete fails with what it has loaded committed: whoever confirms starts another one.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 
-from ingestion import loaders, runs, sqlstates
+from ingestion import loaders, sqlstates
 from ingestion.cleaning import compile_columns
-from ingestion.errors import IngestionError, RecordRejected, RecordSkipped, RunFailed
+from ingestion.errors import RecordRejected, RecordSkipped, RunFailed
 from ingestion.feeds import Mirror, Plan, Replace
 from ingestion.loaders import FinishingMode, Loaded, Missing, RunTables, Wanted
 from ingestion.models import ACTIVE, Part, Run, State
 from ingestion.preparation import Prepared
 from ingestion.types import Counts, Rejection
 from ingestion.writing import check_stored
-
-# A finish may take longer than a lease lasts; well below runs.LEASE.
-RENEW_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +52,7 @@ def open_tables(cursor: Any, part: Part, plan: Plan) -> None:
     if mode is None or mode.is_open(cursor, tables):
         return
     # Of several parts that begin at once, one makes them.
-    run = Run.objects.select_for_update().get(pk=part.run_id)
+    run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
     if mode.is_open(cursor, tables):
         return
     if run.first_commit_at is not None:
@@ -109,7 +104,7 @@ def finish(  # noqa: PLR0913 - what a chunk knows, and nothing of it can be left
     mode = finishing(plan)
     if mode is None:
         return Ending()
-    run = Run.objects.select_for_update().get(pk=part.run_id)
+    run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
     others = set(run.parts.exclude(pk=part.pk).values_list("state", flat=True))
     if not others.isdisjoint(ACTIVE) or others - {State.SUCCEEDED}:
         return Ending()
@@ -121,7 +116,7 @@ def finish(  # noqa: PLR0913 - what a chunk knows, and nothing of it can be left
         mode.discard(cursor, tables)
         return Ending()
     try:
-        with keeping(part), transaction.atomic(using=plan.using):
+        with transaction.atomic(using=plan.using):
             missing = mode.missing(cursor, tables, inserted=run.inserted + counts.inserted)
             good = run.read + counts.read - run.rejected - counts.rejected
             refusal = _refusal(plan, missing, good=good, confirmed=run.confirm_deletes)
@@ -162,26 +157,3 @@ def _refusal(plan: Plan, missing: Missing, *, good: int, confirmed: bool) -> Run
     return RunFailed(
         "delete_guard", f"{missing.rows} of {missing.of} rows would be deleted: {why}; nothing was deleted"
     )
-
-
-@contextmanager
-def keeping(part: Part) -> Iterator[None]:
-    """Renew the part's lease from a thread, and a connection of its own, while one statement takes long."""
-    done = threading.Event()
-
-    def renew() -> None:
-        try:
-            while not done.wait(RENEW_SECONDS):
-                runs.renew(part)
-        except (IngestionError, DatabaseError):
-            pass  # whoever commits finds out: the epoch is looked at there
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=renew, name="renew", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

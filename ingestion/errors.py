@@ -7,6 +7,7 @@ IngestionError
 ├── RecordRejected          this record only: goes to the quarantine, the run goes on
 ├── RecordSkipped           nothing to do: a rule of the feed leaves this record out
 ├── AlreadyRunning          nothing to do: another run of the feed is active
+├── WrongState              nothing to do: the run is not in a state for what was asked of it
 └── PartTaken               nothing to do: somebody else advances the part
 """
 
@@ -63,6 +64,10 @@ class RecordSkipped(IngestionError):
 
 class AlreadyRunning(IngestionError):
     """The feed has an active run that somebody else advances."""
+
+
+class WrongState(IngestionError):
+    """The run is not in a state for what was asked of it; the message says why, and what to do instead."""
 
 
 class PartTaken(IngestionError):

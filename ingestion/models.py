@@ -75,9 +75,12 @@ class Run(models.Model):
     error = models.TextField(blank=True)
     # Somebody wants it to delete as much as it finds missing, beyond the feed's limit.
     confirm_deletes = models.BooleanField(db_default=False, default=False)
+    # How often it was made active again after it had failed or been cancelled.
+    resumes = models.PositiveIntegerField(db_default=0, default=0)
 
     class Meta:
         ordering = ("-id",)
+        permissions = (("cancel_run", "Can cancel runs"), ("resume_run", "Can resume runs"))
         # The last run of each feed is what every list shows.
         indexes = (models.Index(fields=("feed", "-id"), name="ingestion_run_feed_newest"),)
         constraints = (

@@ -12,20 +12,21 @@ from typing import Any, Final
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingestion import chunks, feeds, runs, sqlstates
+from ingestion import chunks, feeds, runs, sqlstates, stopping
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
 from ingestion.feeds import Plan
+from ingestion.leases import Lease
 from ingestion.loaders import Difference
 from ingestion.models import Part, Run, State, Trigger
-from ingestion.prefetch import END, Prefetcher
+from ingestion.prefetch import END, End, Prefetcher
 from ingestion.preparation import Prepared, Preparer
 from ingestion.types import Page
 from ingestion.writing import reasons
 
 log = structlog.get_logger(__name__)
 
-# How long one wait for a page lasts before the part's lease is renewed; well below runs.LEASE.
-RENEW_SECONDS: Final = 5.0
+# How long one wait for a page lasts before the slice looks whether it is to end.
+LOOK_SECONDS: Final = 0.5
 # A small page that is rejected whole proves nothing about the feed.
 WHOLE_PAGE_RECORDS: Final = 10
 
@@ -50,7 +51,8 @@ def advance_claimed(
     """Advance a part that this process has claimed.
 
     Args:
-        slice_seconds: give the part back at the first chunk boundary after this long; None goes on to the end.
+        slice_seconds: give the part back at the first chunk boundary after this long, or when the worker is to stop;
+            None goes on to the end.
         patient: let the part wait for another attempt after a transient failure; otherwise it fails.
         limit: stop after this many records.
         differences: filled with the first chunks.DIFF_ROWS rows that are written.
@@ -60,7 +62,8 @@ def advance_claimed(
     """
     structlog.contextvars.bind_contextvars(feed=part.run.feed.name, run=part.run_id, part=part.number)
     try:
-        return _advance(part, slice_seconds, limit, differences)
+        with Lease(part) as lease:
+            return _advance(part, lease, slice_seconds, limit, differences)
     except PartTaken:
         raise
     except RetryLater as error:
@@ -79,7 +82,9 @@ def advance_claimed(
         structlog.contextvars.clear_contextvars()
 
 
-def _advance(part: Part, slice_seconds: float | None, limit: int | None, differences: list[Difference] | None) -> State:
+def _advance(
+    part: Part, lease: Lease, slice_seconds: float | None, limit: int | None, differences: list[Difference] | None
+) -> State:
     feed = feeds.get(part.run.feed.name)
     if part.attempts > feed.attempts:
         raise RunFailed(
@@ -90,16 +95,18 @@ def _advance(part: Part, slice_seconds: float | None, limit: int | None, differe
     pages = feed.source.pages(part.cursor)
     prepared = _prepared(pages if limit is None else _first_records(pages, limit), plan)
     with Prefetcher(prepared, max_bytes=feed.chunk_bytes) as ahead:
-        while page := _next_page(ahead, part):
+        while isinstance(page := _next_page(ahead, lease), Prepared):
             chunk = chunks.collect(page, ahead, plan)
             state = chunks.load(chunk, part, plan, differences, complete=limit is None)
             if chunk.following is None:
                 return state
-            if time.monotonic() >= ends_at:
-                runs.release(part)
-                return State.QUEUED
-    # The source had nothing at all, not even an empty page.
-    return chunks.load_nothing(part, plan, complete=limit is None)
+            if time.monotonic() >= ends_at or stopping.is_requested():
+                break
+        if page is END:
+            # The source had nothing at all, not even an empty page.
+            return chunks.load_nothing(part, plan, complete=limit is None)
+    runs.release(part)
+    return State.QUEUED
 
 
 def _prepared(pages: Iterator[Page], plan: Plan) -> Iterator[Prepared]:
@@ -114,11 +121,13 @@ def _prepared(pages: Iterator[Page], plan: Plan) -> Iterator[Prepared]:
         yield prepared
 
 
-def _next_page(ahead: Prefetcher[Prepared], part: Part) -> Prepared | None:
-    """Wait for the next page outside any transaction, keeping the lease; None after the last."""
-    while (page := ahead.take(timeout_seconds=RENEW_SECONDS)) is None:
-        runs.renew(part)
-    return None if page is END else page  # type: ignore[return-value]  # END is the only other value
+def _next_page(ahead: Prefetcher[Prepared], lease: Lease) -> Prepared | End | None:
+    """Wait for the next page outside any transaction; END after the last, None when the slice is to end before it."""
+    while (page := ahead.take(timeout_seconds=LOOK_SECONDS)) is None:
+        lease.check()
+        if stopping.is_requested():
+            return None
+    return page
 
 
 def _first_records(pages: Iterator[Page], limit: int) -> Iterator[Page]:
@@ -160,14 +169,16 @@ class Report:
 def run_here(name: str, *, limit: int | None = None, dry_run: bool = False, confirm_deletes: bool = False) -> Report:
     """Sync a feed in this process from start to end; an active run that nobody advances is finished instead.
 
-    A transient failure ends the run as failed: whoever started it is there to start it again. A dry run keeps one
-    transaction open to the end and rolls everything back, the run itself included.
+    A transient failure ends the run as failed: whoever started it is there to start it again. When somebody cancels
+    it, its report says so. A dry run keeps one transaction open to the end and rolls everything back, the run itself
+    included.
 
     Args:
         confirm_deletes: let the run delete more than the feed allows.
 
     Raises:
         AlreadyRunning: somebody else advances the feed's active run.
+        PartTaken: somebody else took it over.
         ConfigurationError: there is no such feed.
     """
     if not dry_run:
@@ -179,6 +190,9 @@ def run_here(name: str, *, limit: int | None = None, dry_run: bool = False, conf
             advance_claimed(part, patient=False, limit=limit)
         except KeyboardInterrupt:
             runs.end(part, State.CANCELLED, error="interrupted")
+        except PartTaken:
+            if not Run.objects.filter(pk=part.run_id, state=State.CANCELLED).exists():
+                raise
         return Report(summary=_summary(part))
     with transaction.atomic():
         part = runs.rehearse(name, by=getpass.getuser())

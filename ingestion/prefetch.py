@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 
-class _End:
+class End:
     """The last page was taken."""
 
 
-END: Final = _End()
+END: Final = End()
 
 
 class Sized(Protocol):
@@ -60,7 +60,7 @@ class Prefetcher(Generic[T]):
         with self._changed:
             return self._pop() if self._ready else None
 
-    def take(self, *, timeout_seconds: float) -> T | _End | None:
+    def take(self, *, timeout_seconds: float) -> T | End | None:
         """Return the next page; END after the last one; None when it is not there in time.
 
         Raises:

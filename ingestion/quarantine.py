@@ -58,7 +58,7 @@ def replay(name: str, rejects: QuerySet[Reject], *, by: str = "") -> Iterator[Ru
 def _replay(plan: Plan, batch: Sequence[Reject], by: str) -> Run:
     run, created = runs.request(plan.feed.name, trigger=Trigger.REPLAY, by=by, wake_workers=False)
     if not created:
-        raise AlreadyRunning(f"{plan.feed.name} is running: run {run.pk}; replay when it has ended")
+        raise AlreadyRunning(f"{runs.already_running(run)}; replay when it has ended")
     part: Part = runs.claim(run.parts.get().pk)
     records = [msgspec.Raw(bytes(reject.raw)) for reject in batch]
     page = Page(number=1, records=records, size_bytes=sum(map(len, records)), following=None)

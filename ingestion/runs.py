@@ -10,7 +10,7 @@ import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils.module_loading import import_string
 
 from ingestion import feeds, owners
@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 # An owner that has not renewed for this long is taken for dead. Owners renew every few seconds and at each commit.
 LEASE: Final = timedelta(seconds=20)
+# The constraint that makes the second of two triggers find the run of the first.
+ONE_ACTIVE: Final = "ingestion_run_one_active_per_feed"
 # Wait before a part without progress is taken up again; doubled with each attempt.
 BACKOFF: Final = timedelta(seconds=2)
 BACKOFF_MAX: Final = timedelta(minutes=10)
@@ -57,14 +59,24 @@ def request(name: str, *, trigger: Trigger, by: str = "", wake_workers: bool = T
                 run = Run.objects.create(feed=feed, trigger=trigger, requested_by=by)
                 part = Part.objects.create(run=run)
         except IntegrityError as error:
-            if _constraint(error) != "ingestion_run_one_active_per_feed":
+            if constraint(error) != ONE_ACTIVE:
                 raise
-            if active := Run.objects.filter(feed=feed, state__in=ACTIVE).first():
+            if active := Run.objects.select_related("feed").filter(feed=feed, state__in=ACTIVE).first():
                 return active, False
             continue  # it ended between our INSERT and our SELECT
         if wake_workers:
             transaction.on_commit(partial(wake, [part.pk]))
         return run, True
+
+
+def already_running(run: Run) -> str:
+    """Say that the feed's run is active, in the words that everybody is told."""
+    return f"{run.feed} is already running since {since(run)}: run {run.pk}"
+
+
+def since(run: Run) -> str:
+    """Return the time from which a run counts as running: its first take-up, or when it was asked for."""
+    return f"{run.started_at or run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def wake(part_ids: Iterable[int]) -> None:
@@ -123,7 +135,11 @@ def claim(part_id: int, *, now: bool = False) -> Part:
     """
     allowed = claimable() | Q(state=State.WAITING) if now else claimable()
     with transaction.atomic():
-        claimed = Part.objects.filter(allowed, pk=part_id).update(
+        # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
+        free = Part.objects.select_for_update(skip_locked=True, no_key=True).filter(allowed, pk=part_id)
+        if not free.order_by().exists():
+            raise PartTaken(f"part {part_id} is not due or somebody else advances it")
+        Part.objects.filter(pk=part_id).update(
             state=State.RUNNING,
             epoch=F("epoch") + 1,
             owner=owners.current(),
@@ -132,8 +148,6 @@ def claim(part_id: int, *, now: bool = False) -> Part:
             next_attempt_at=None,
             waiting_for="",
         )
-        if not claimed:
-            raise PartTaken(f"part {part_id} is not due or somebody else advances it")
         part = Part.objects.select_related("run__feed").get(pk=part_id)
         Run.objects.filter(pk=part.run_id).update(state=State.RUNNING, started_at=Coalesce("started_at", Now()))
     return part
@@ -154,10 +168,7 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "") -> Part:
             return claim(part.pk, now=True)
         except PartTaken:
             part.refresh_from_db()
-            since = f"{run.started_at or run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
-            raise AlreadyRunning(
-                f"{name} is already running since {since}: run {run.pk}, advanced by {part.owner}"
-            ) from None
+            raise AlreadyRunning(f"{already_running(run)}, advanced by {part.owner}") from None
 
 
 def rehearse(name: str, *, by: str = "") -> Part:
@@ -180,13 +191,20 @@ def rehearse(name: str, *, by: str = "") -> Part:
 
 
 def renew(part: Part) -> None:
-    """Keep the part; call it more often than every LEASE.
+    """Keep the part; call it more often than every LEASE. Never waits for the transaction of a chunk.
 
     Raises:
-        PartTaken: somebody else took it over.
+        PartTaken: somebody else took it over, or it was cancelled.
     """
-    if not _owned(part).update(leased_until=Now() + LEASE):
-        raise PartTaken(f"{part} was taken over")
+    with transaction.atomic():
+        locked = Part.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=part.pk)
+        # In the model's own order the run would be joined, and locked, too.
+        found = locked.order_by().values_list("epoch", "state").first()
+        if found is None:
+            return  # the chunk that is being committed holds the row, and renews the lease itself
+        if found != (part.epoch, State.RUNNING):
+            raise PartTaken(f"{part} was taken over or cancelled")
+        Part.objects.filter(pk=part.pk).update(leased_until=Now() + LEASE)
 
 
 def commit(
@@ -205,7 +223,7 @@ def commit(
         PartTaken: somebody else took the part over; the caller's transaction must not commit.
     """
     if not _owned(part).update(cursor=cursor, leased_until=Now() + LEASE, attempts=0):
-        raise PartTaken(f"{part} was taken over")
+        raise PartTaken(f"{part} was taken over or cancelled")
     _supersede(part, keys, rejections)
     Reject.objects.bulk_create(_reject(part, rejection) for rejection in rejections)
     Run.objects.filter(pk=part.run_id).update(
@@ -238,20 +256,21 @@ def _supersede(part: Part, keys: Sequence[Any], rejections: Sequence[Rejection])
 
 
 def release(part: Part) -> None:
-    """Give the part back at the end of a slice; it is due at once.
+    """Give the part back at the end of a slice; it is due at once. A slice that was not to blame is no attempt.
 
     Raises:
-        PartTaken: somebody else took it over.
+        PartTaken: somebody else took it over, or it was cancelled.
     """
-    if not _owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=0, woken_at=Now()):
-        raise PartTaken(f"{part} was taken over")
+    blameless = Greatest(F("attempts") - 1, 0)
+    if not _owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=blameless, woken_at=Now()):
+        raise PartTaken(f"{part} was taken over or cancelled")
 
 
 def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) -> State:
     """Let the part wait for its next attempt, or end it when `limit` attempts brought no progress.
 
     Raises:
-        PartTaken: somebody else took it over.
+        PartTaken: somebody else took it over, or it was cancelled.
     """
     if part.attempts >= limit:
         end(part, State.FAILED, error=f"{reason}; gave up after {part.attempts} attempts without progress")
@@ -266,7 +285,7 @@ def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) 
             waiting_for=reason,
         )
         if not waiting:
-            raise PartTaken(f"{part} was taken over")
+            raise PartTaken(f"{part} was taken over or cancelled")
         Run.objects.filter(pk=part.run_id).update(state=State.WAITING)
     return State.WAITING
 
@@ -275,12 +294,12 @@ def end(part: Part, state: State, *, error: str = "") -> None:
     """End the part, and with the last active part the run. Joins the caller's transaction.
 
     Raises:
-        PartTaken: somebody else took it over.
+        PartTaken: somebody else took it over, or it was cancelled.
     """
     with transaction.atomic():
         if not _owned(part).update(state=state, owner="", leased_until=None):
-            raise PartTaken(f"{part} was taken over")
-        run = Run.objects.select_for_update().get(pk=part.run_id)
+            raise PartTaken(f"{part} was taken over or cancelled")
+        run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
         if error and not run.error:
             Run.objects.filter(pk=run.pk).update(error=error)
         ends = set(run.parts.values_list("state", flat=True))
@@ -316,6 +335,7 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
 
 
-def _constraint(error: IntegrityError) -> str | None:
+def constraint(error: IntegrityError) -> str | None:
+    """Return the name of the constraint that was violated."""
     diagnostics = getattr(error.__cause__, "diag", None)
     return getattr(diagnostics, "constraint_name", None)

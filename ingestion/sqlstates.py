@@ -9,11 +9,12 @@ from typing import Any, Final
 from django.db import DatabaseError, InterfaceError
 
 UNIQUE_VIOLATION: Final = "23505"
+LOCK_NOT_AVAILABLE: Final = "55P03"
 # The server became a replica: a new connection may find the one that takes writes.
 READ_ONLY: Final = "25006"
 
 # Gone when tried again: serialization, deadlock, lock and statement timeouts, connection limit, read-only failover.
-_TRANSIENT: Final = frozenset({"40001", "40P01", "55P03", "57014", "53300", "25006"})
+_TRANSIENT: Final = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE, "57014", "53300", "25006"})
 # Whole classes of that kind: connection exceptions, and shutdown or crash of the server.
 _TRANSIENT_CLASSES: Final = ("08", "57P")
 # What one record did: data exceptions and integrity constraint violations.

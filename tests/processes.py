@@ -27,6 +27,11 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 60, what: str =
     return value
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 class Stack:
     """Embedded servers with a migrated database in `data_dir`, and processes started against them."""
 
@@ -103,8 +108,8 @@ class Stack:
     def text(self, name: str) -> str:
         return self.log(name).read_text(errors="replace") if self.log(name).exists() else ""
 
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query, each in a connection of its own."""
+    def query(self, sql: str, *, commit: bool = False) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, each in a connection of its own; what it changes is kept with `commit`."""
         database = servers.addresses(self.data_dir).database
         connection = psycopg2.connect(
             dbname=database["NAME"], user=database["USER"], password=database["PASSWORD"],
@@ -112,7 +117,10 @@ class Stack:
         )  # fmt: skip
         with contextlib.closing(connection), connection.cursor() as cursor:
             cursor.execute(sql)
-            return cursor.fetchall()
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            if commit:
+                connection.commit()
+            return rows
 
 
 @contextlib.contextmanager

@@ -4,13 +4,13 @@ from typing import Any, Final
 
 import structlog
 from celery import current_app
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.db import DatabaseError
 from django.db import connection as database
 from kombu.pools import producers
 
-from ingestion import runs
+from ingestion import runs, stopping
 
 log = structlog.get_logger(__name__)
 
@@ -45,8 +45,9 @@ def wake_due() -> int:
 
 
 def connect() -> None:
-    """Dispatch when a worker starts, and keep doing so from its timer: beat may be down."""
+    """Dispatch when a worker starts, and keep doing so from its timer: beat may be down. End slices when it stops."""
     worker_ready.connect(_on_worker_ready, weak=False, dispatch_uid="worker.dispatch")
+    worker_shutting_down.connect(_on_worker_shutting_down, weak=False, dispatch_uid="worker.stopping")
 
 
 def _on_worker_ready(sender: Any, **_: Any) -> None:
@@ -59,6 +60,11 @@ def _on_worker_ready(sender: Any, **_: Any) -> None:
         database.close()
     every = settings.DISPATCH_EVERY.total_seconds()
     sender.timer.call_repeatedly(every, _send_dispatch, (every,))
+
+
+def _on_worker_shutting_down(**_: Any) -> None:
+    # Still inside of the signal handler: no log line, no lock.
+    stopping.request()
 
 
 def _send_dispatch(every: float) -> None:

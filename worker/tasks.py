@@ -36,7 +36,7 @@ def sync(*, feed: str, **_: Any) -> None:
         log.warning("schedule without a feed: disable or delete its entry in the admin", feed=feed, error=str(error))
         return
     if not created:
-        log.info("already running", feed=feed, run=run.pk)
+        log.info("already running", feed=feed, run=run.pk, since=runs.since(run))
 
 
 @shared_task(name="worker.forget_rejects")

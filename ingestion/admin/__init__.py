@@ -1,6 +1,7 @@
-"""The operators' windows: feeds, runs and the quarantine. Nothing here can be edited; "Sync now" is the one action.
+"""The operators' windows: feeds, runs and the quarantine. Nothing here can be edited.
 
-Other apps build their own windows from `ReadOnlyAdmin`, and close the holes of Django's actions with `GuardedActions`.
+People sync feeds, cancel and resume runs, and replay rejects. Other apps build their own windows from
+`ReadOnlyAdmin`, and close the holes of Django's actions with `GuardedActions`.
 """
 
 from django.contrib import admin

@@ -113,7 +113,7 @@ class FeedStateAdmin(ReadOnlyAdmin):
         may_sync = outlook.declared is not None and self.has_sync_permission(request)
         return {
             "refresh_seconds": REFRESH_SECONDS if is_active(outlook.last_run) else None,
-            "sync_url": reverse("admin:ingestion_feedstate_sync", args=(shown.pk,)) if may_sync else None,
+            "buttons": [(reverse("admin:ingestion_feedstate_sync", args=(shown.pk,)), "Sync now")] if may_sync else [],
         }
 
     @admin.display(description="last run (UTC)")

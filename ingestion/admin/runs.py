@@ -13,7 +13,8 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from ingestion.admin import formats, links
-from ingestion.admin.windows import REFRESH_SECONDS, ReadOnlyAdmin, ReadOnlyInline
+from ingestion.admin.intervening import InterventionsAdmin
+from ingestion.admin.windows import REFRESH_SECONDS, ReadOnlyInline
 from ingestion.models import ACTIVE, Part, Run, Trigger
 
 # What becomes of a record that was read, or of a row that the source no longer has.
@@ -71,8 +72,8 @@ class PartInline(ReadOnlyInline):
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
-    """The history of runs."""
+class RunAdmin(InterventionsAdmin):
+    """The history of runs, and what people do to them."""
 
     list_display = ("number", "shown_feed", "shown_state", "shown_asked", "shown_took", "shown_read", "shown_outcome")
     list_filter = ("state", "feed", "trigger", ("requested_at", admin.DateFieldListFilter))
@@ -115,7 +116,8 @@ class RunAdmin(ReadOnlyAdmin):
         return super().get_search_results(request, queryset, search_term)
 
     def page_context(self, request: HttpRequest, shown: Run) -> dict[str, Any]:
-        return {"refresh_seconds": REFRESH_SECONDS if is_active(shown) else None}
+        refresh_seconds = REFRESH_SECONDS if is_active(shown) else None
+        return super().page_context(request, shown) | {"refresh_seconds": refresh_seconds}
 
     @admin.display(description="run")
     def number(self, run: Run) -> str:
@@ -132,7 +134,8 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="asked by")
     def shown_trigger(self, run: Run) -> str:
         label = Trigger(run.trigger).label.lower()
-        return f"{label}: {run.requested_by}" if run.requested_by else label
+        asked = f"{label}: {run.requested_by}" if run.requested_by else label
+        return f"{asked}, resumed {run.resumes}×" if run.resumes else asked
 
     @admin.display(description="requested (UTC)")
     def shown_asked(self, run: Run) -> str:

@@ -49,6 +49,5 @@ def _started(name: str, run: Run) -> Answer:
 
 
 def _already_running(name: str, run: Run) -> Answer:
-    since = f"{run.started_at or run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
-    text = format_html("Feed {}: already running since {}: {}.", name, since, links.to_run(run.pk))
+    text = format_html("Feed {}: already running since {}: {}.", name, runs.since(run), links.to_run(run.pk))
     return Answer(level=messages.WARNING, run=run, text=text)

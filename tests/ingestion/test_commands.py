@@ -160,3 +160,30 @@ def test_feeds_tells_state_last_run_and_next_run(run, remote):
     shown = json.loads(line)
     assert (shown["feed"], shown["last_run"]["state"]) == ("photos", "succeeded")
     assert shown["next_run_at"] is not None
+
+
+def test_cancel_prints_the_run_and_ends_with_0(run, settings):
+    settings.INGESTION_WAKE = "tests.ingestion.test_runs.record_wake"
+    queued = json.loads(run("trigger", "photos", "--json")[1][-1])
+    status, lines = run("cancel", str(queued["run"]), "--json")
+    summary = json.loads(lines[-1])
+    assert (status, summary["state"]) == (0, "cancelled")
+    assert summary["error"].startswith("cancelled by ")
+    assert run("cancel", str(queued["run"]))[0] == 0
+
+
+@pytest.mark.usefixtures("remote")
+def test_cancel_of_a_run_that_has_ended_is_an_error(run):
+    summary = json.loads(run("ingest", "photos", "--json")[1][-1])
+    with pytest.raises(CommandError, match="has ended already: succeeded"):
+        call_command("cancel", str(summary["run"]))
+
+
+def test_resume_queues_the_run_and_does_not_wait(run, settings):
+    settings.INGESTION_WAKE = "tests.ingestion.test_runs.record_wake"
+    number = json.loads(run("trigger", "photos", "--json")[1][-1])["run"]
+    run("cancel", str(number))
+    status, lines = run("resume", str(number), "--json")
+    assert (status, json.loads(lines[-1])["state"]) == (0, "queued")
+    with pytest.raises(CommandError, match=f"run {number} of photos cannot be resumed: it is queued"):
+        call_command("resume", str(number))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from photos.sample_api import photo
-from tests.processes import ROOT, wait_until
+from tests.processes import ROOT, children, wait_until
 from tests.remote import Remote, json_pages
 
 NPM_MODULES = ROOT / ".data" / "npm" / "node_modules"
@@ -141,10 +141,6 @@ def test_memory_does_not_grow_with_the_number_of_records(stack):
         stack.stop(worker)
     print(f"peak RSS of the worker in MiB: {peaks}")
     assert peaks[500_000] - peaks[5_000] <= 10
-
-
-def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def peak_rss_mib(pid):

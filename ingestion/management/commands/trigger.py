@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from rich.console import Console
 from rich.status import Status
 
@@ -32,13 +32,22 @@ class Command(BaseCommand):
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         if not created:
-            self.stderr.write(f"already running since {run.requested_at:%Y-%m-%d %H:%M:%S}: run {run.pk}")
-        if options["wait"]:
-            run = _wait(run)
-        summary = run.summary()
-        self.stdout.write(json.dumps(summary) if options["json"] else describe(summary))
-        if options["wait"] and run.state != State.SUCCEEDED:
-            raise SystemExit(1)
+            self.stderr.write(runs.already_running(run))
+        report(self.stdout, run, is_json=options["json"], is_waiting=options["wait"])
+
+
+def report(stdout: OutputWrapper, run: Run, *, is_json: bool, is_waiting: bool) -> None:
+    """Print a run that the workers were asked for, once it has ended if that is waited for.
+
+    Raises:
+        SystemExit: 1, when it was waited for and has not succeeded.
+    """
+    if is_waiting:
+        run = _wait(run)
+    summary = run.summary()
+    stdout.write(json.dumps(summary) if is_json else describe(summary))
+    if is_waiting and run.state != State.SUCCEEDED:
+        raise SystemExit(1)
 
 
 def _wait(run: Run) -> Run:

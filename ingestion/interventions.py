@@ -1,0 +1,132 @@
+"""What a person does to a run that is under way or has ended: cancel it, resume it."""
+
+import time
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from ingestion import endings, feeds, loaders, runs, sqlstates
+from ingestion.errors import AlreadyRunning, WrongState
+from ingestion.models import ACTIVE, ENDED, Part, Run, State, Trigger
+
+log = structlog.get_logger(__name__)
+
+# How long a cancel tries to find the run between two commits; somebody waits in front of the admin.
+PATIENCE: Final = timedelta(seconds=5)
+PAUSE: Final = timedelta(seconds=0.05)
+
+
+def cancel(run_id: int, *, by: str = "") -> Run:
+    """End an active run as cancelled; what it has committed stays. A run that is cancelled already is left so.
+
+    It takes effect at once, whoever advances the run and whether or not they can hear of it: the epochs are raised,
+    so that a chunk that is under way is refused at its commit, and nothing is written after this returns.
+
+    Raises:
+        WrongState: there is no such run, it has ended otherwise, or it is finishing and cannot be stopped.
+    """
+    gives_up_at = time.monotonic() + PATIENCE.total_seconds()
+    while True:
+        try:
+            with transaction.atomic():
+                run, was_active = _cancel(run_id, f"cancelled by {by}" if by else "cancelled")
+        except OperationalError as error:
+            if sqlstates.sqlstate(error) != sqlstates.LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() > gives_up_at:
+                raise WrongState(f"run {run_id} is finishing: its last chunk is being committed") from error
+            time.sleep(PAUSE.total_seconds())
+        else:
+            if was_active:
+                log.info("run cancelled", feed=run.feed.name, run=run.pk, by=by)
+            return run
+
+
+def _cancel(run_id: int, error: str) -> tuple[Run, bool]:
+    # Nobody is waited for: a commit that is under way has locked a part and then wants the run, a finish the run first.
+    active = Part.objects.filter(run=run_id, state__in=ACTIVE)
+    list(active.select_for_update(nowait=True, no_key=True).order_by("pk").values_list("pk"))
+    run = _locked(run_id, nowait=True)
+    if run.state == State.CANCELLED:
+        return run, False
+    if run.state in ENDED:
+        raise WrongState(f"run {run.pk} of {run.feed} has ended already: {run.state}")
+    active.update(
+        state=State.CANCELLED,
+        epoch=F("epoch") + 1,
+        owner="",
+        leased_until=None,
+        next_attempt_at=None,
+        waiting_for="",
+    )
+    Run.objects.filter(pk=run.pk).update(state=State.CANCELLED, finished_at=Now(), error=error)
+    return _locked(run_id), True
+
+
+def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:
+    """Queue a failed or cancelled run again: its parts go on from their cursors, those that succeeded stay so.
+
+    Raises:
+        WrongState: there is no such run, it is not one that failed or was cancelled, a later run of the feed has
+            succeeded, or what the run has kept for its end is gone; the message says what to do instead.
+        AlreadyRunning: the feed has an active run.
+        ConfigurationError: there is no such feed any more.
+    """
+    try:
+        with transaction.atomic():
+            run = _resume(run_id)
+    except IntegrityError as error:
+        if runs.constraint(error) != runs.ONE_ACTIVE:
+            raise
+        active = Run.objects.select_related("feed").filter(feed__runs=run_id, state__in=ACTIVE).first()
+        raise AlreadyRunning(runs.already_running(active) if active else "another run has just ended") from error
+    log.info("run resumed", feed=run.feed.name, run=run.pk, by=by)
+    if wake_workers:
+        queued = run.parts.filter(state=State.QUEUED).values_list("pk", flat=True)
+        transaction.on_commit(partial(runs.wake, list(queued)))
+    return run
+
+
+def _resume(run_id: int) -> Run:
+    run = _locked(run_id)
+    if reason := _why_not(run):
+        raise WrongState(f"run {run.pk} of {run.feed} cannot be resumed: {reason}")
+    # The epoch is raised, too: whoever advanced the part before it ended has no say any more.
+    run.parts.filter(state__in=(State.FAILED, State.CANCELLED)).update(
+        state=State.QUEUED, epoch=F("epoch") + 1, attempts=0, woken_at=None
+    )
+    Run.objects.filter(pk=run.pk).update(state=State.QUEUED, finished_at=None, error="", resumes=F("resumes") + 1)
+    return _locked(run_id)
+
+
+def _why_not(run: Run) -> str | None:
+    """Say why the run cannot go on; None when it can."""
+    if run.state in ACTIVE:
+        return f"it is {run.state}"
+    if run.state == State.SUCCEEDED:
+        return "it has succeeded; trigger a new one"
+    if run.trigger == Trigger.REPLAY:
+        return "it replayed rejects; replay them again"
+    later = Run.objects.filter(feed=run.feed, pk__gt=run.pk, state=State.SUCCEEDED).exclude(trigger=Trigger.REPLAY)
+    if newest := later.first():
+        return f"run {newest.pk} has read everything since; trigger a new one"
+    plan = feeds.resolve(feeds.get(run.feed.name))
+    mode = endings.finishing(plan)
+    if mode is not None and run.first_commit_at is not None:
+        with connection.cursor() as cursor:
+            if not mode.is_open(cursor, loaders.RunTables(feed=run.feed_id, run=run.pk)):
+                return "what it had read is gone with its tables; trigger a new one"
+    return None
+
+
+def _locked(run_id: int, *, nowait: bool = False) -> Run:
+    found = Run.objects.select_for_update(nowait=nowait, no_key=True, of=("self",)).select_related("feed")
+    run = found.filter(pk=run_id).first()
+    if run is None:
+        raise WrongState(f"there is no run {run_id}")
+    return run
