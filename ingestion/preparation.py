@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ingestion.cleaning import Column, RecordRule, compile_columns, key_text
+from ingestion.cleaning import Column, RecordRule, compile_columns, compile_key
 from ingestion.encoding import encode_lines
 from ingestion.errors import RecordRejected, RecordSkipped
 from ingestion.groups import compile_groups
@@ -57,12 +57,12 @@ class Preparer:
     """
 
     def __init__(self, columns: Sequence[Column], rules: Sequence[RecordRule] = ()) -> None:
-        self._columns = columns
         self._kinds = tuple(column.kind for column in columns)
         self._key = [index for index, column in enumerate(columns) if column.is_key]
         self._coercions: Counter[str] = Counter()
         self._misses = 0
         self._clean = compile_columns(columns, rules, self._coercions)
+        self._find_key = compile_key(columns, rules)
         self._encode_group = None if rules else compile_groups(columns)
 
     def __call__(self, page: Page) -> Prepared:
@@ -111,7 +111,7 @@ class Preparer:
             return
         except RecordRejected as rejected:
             prepared.rejections.append(
-                reject(rejected, page=prepared.number, position=position, raw=raw, columns=self._columns)
+                reject(rejected, page=prepared.number, position=position, raw=raw, key=self._find_key(raw))
             )
             return
         prepared.lines += encode_lines((row,), self._kinds)
@@ -119,8 +119,8 @@ class Preparer:
         prepared.positions.append(position)
 
 
-def reject(rejected: RecordRejected, *, page: int, position: int, raw: Record, columns: Sequence[Column]) -> Rejection:
-    """Return the rejection of one record: why, where it was, and its bytes."""
+def reject(rejected: RecordRejected, *, page: int, position: int, raw: Record, key: str | None) -> Rejection:
+    """Return the rejection of one record: why, where it was, its key where that is known, and its bytes."""
     received = bytes(raw)
     return Rejection(
         reason=rejected.reason,
@@ -128,7 +128,7 @@ def reject(rejected: RecordRejected, *, page: int, position: int, raw: Record, c
         detail=rejected.detail,
         page=page,
         position=position,
-        key=key_text(raw, columns),
+        key=key,
         raw=received[:RAW_BYTES],
         size_bytes=len(received),
         digest=hashlib.sha256(received).hexdigest(),

@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils.module_loading import import_string
 
 from ingestion import feeds, owners
+from ingestion.cleaning import key_text
 from ingestion.errors import AlreadyRunning, PartTaken
 from ingestion.models import ACTIVE, FeedState, Part, Reject, Resolution, Run, State, Trigger
 from ingestion.types import Counts, Cursor, Rejection
@@ -250,7 +251,7 @@ def _supersede(part: Part, keys: Sequence[Any], rejections: Sequence[Rejection])
     open_rejects = Reject.objects.filter(feed=part.run.feed_id, resolved_at=None).exclude(key="")
     if not keys or not open_rejects.exists():
         return
-    loaded = {", ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in keys}
+    loaded = set(map(key_text, keys))
     loaded -= {rejection.key for rejection in rejections}
     open_rejects.filter(key__in=loaded).update(resolved_at=Now(), resolution=Resolution.SUPERSEDED)
 

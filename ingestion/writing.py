@@ -8,6 +8,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 
 from ingestion import loaders, sqlstates
+from ingestion.cleaning import key_text
 from ingestion.errors import RecordRejected, RunFailed
 from ingestion.feeds import Plan, RejectLimit
 from ingestion.loaders import Lines, Loaded, RunTables, Wanted
@@ -121,7 +122,7 @@ def _refusal(line: Line, error: DatabaseError, plan: Plan) -> Rejection:
         page=line.page.number,
         position=line.position,
         raw=line.page.records[line.position],
-        columns=plan.columns,
+        key=key_text(line.key) if plan.table.key else None,
     )
 
 

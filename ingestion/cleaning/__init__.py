@@ -29,10 +29,10 @@ from ingestion.cleaning.decoding import (
     MAX_RECORD_BYTES,
     decode_json,
     decode_record,
-    key_text,
     may_repeat,
     quoted,
 )
+from ingestion.cleaning.keys import FindKey, compile_key, key_text
 from ingestion.cleaning.kinds import KINDS, absent_of, bind_value
 from ingestion.cleaning.rows import CleanRecord, clean_default, compile_columns, noter, storable
 from ingestion.cleaning.rules import UNSET, Column, MomentForm, RecordRule, Rule
@@ -44,6 +44,7 @@ __all__ = [
     "UNSET",
     "CleanRecord",
     "Column",
+    "FindKey",
     "MomentForm",
     "RecordRule",
     "Rule",
@@ -53,6 +54,7 @@ __all__ = [
     "boolean",
     "clean_default",
     "compile_columns",
+    "compile_key",
     "computed",
     "constant",
     "date",

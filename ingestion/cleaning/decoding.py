@@ -2,13 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
 
-from ingestion.cleaning.rules import Column
 from ingestion.errors import RecordRejected
 from ingestion.types import Record
 
@@ -44,7 +42,7 @@ decode_json: Final = msgspec.json.Decoder(float_hook=_number).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, Record]).decode
 _decode_all_members: Final = msgspec.json.Decoder(list[dict[str, Record]]).decode
 # Finds out what is wrong with a record, and what can be known of it. Numbers stay text: they have no limits then.
-_LENIENT: Final[dict[str, Any]] = {"strict": False, "parse_int": str, "parse_float": str}
+LENIENT: Final[dict[str, Any]] = {"strict": False, "parse_int": str, "parse_float": str}
 
 
 def decode_record(raw: Record) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def _why_not_json(raw: Record) -> str:
     text = str(raw, "utf-8", "replace")
     constants: list[str] = []
     try:
-        found = json.loads(text, parse_constant=constants.append, **_LENIENT)
+        found = json.loads(text, parse_constant=constants.append, **LENIENT)
     except (ValueError, RecursionError):
         return "not_json"
     if constants:
@@ -107,19 +105,6 @@ def _is_too_deep(record: dict[str, Any], raw: Record) -> bool:
 
 def _members(value: dict[str, Any] | list[Any]) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value
-
-
-def key_text(raw: Record, columns: Sequence[Column]) -> str | None:
-    """Return a record's key as text, as far as it can be known: for showing rejects, not for loading."""
-    if len(raw) > MAX_RECORD_BYTES:
-        return None
-    try:
-        record = json.loads(str(raw, "utf-8", "replace"), **_LENIENT)
-    except (ValueError, RecursionError):
-        return None
-    values = [value_at(record, column.path) for column in columns if column.is_key and column.path]
-    known = [str(value) for value in values if value is not None]
-    return ", ".join(known) if known and len(known) == len(values) else None
 
 
 def value_at(record: Any, path: tuple[str, ...]) -> Any:
@@ -160,7 +145,7 @@ class _Pairs(list[tuple[str, Any]]):
 
 def is_repeated(raw: bytes, path: tuple[str, ...]) -> bool:
     """Whether any name on the way to `path` is there twice in a record that was decoded."""
-    level: Any = json.loads(raw, object_pairs_hook=_Pairs, **_LENIENT)
+    level: Any = json.loads(raw, object_pairs_hook=_Pairs, **LENIENT)
     for key in path:
         inner = [value for name, value in level if name == key] if type(level) is _Pairs else []
         if len(inner) != 1:

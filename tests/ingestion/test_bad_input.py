@@ -344,8 +344,7 @@ def test_a_record_without_a_key_is_quarantined(hostile, sent, key):
 
 @pytest.mark.parametrize("sent", [b'{"id":5,"v":"a","id":6}', b'{"id":5,"id":5}', b'{"id":null,"id":5}'], ids=name_of)
 def test_a_key_that_is_there_twice_is_quarantined(hostile, sent):
-    key = "6" if b"6" in sent else "5"
-    assert_quarantined(hostile.beside_good_ones(sent), sent, "ambiguous_key", "id", key=key)
+    assert_quarantined(hostile.beside_good_ones(sent), sent, "ambiguous_key", "id", key="")
 
 
 @pytest.mark.parametrize("second", [b'"1"', b'" 1 "', b"1.0", b'"+1"', b"1e0"], ids=name_of)

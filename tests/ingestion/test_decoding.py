@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.cleaning import MAX_RECORD_BYTES, Column, decode_record, key_text, may_repeat, quoted
+from ingestion.cleaning import MAX_RECORD_BYTES, decode_record, may_repeat, quoted
 from ingestion.errors import RecordRejected
-
-ID = Column(name="id", kind="integer", path=("id",), is_key=True)
 
 
 def raw(record):
@@ -136,37 +134,6 @@ def test_the_limit_of_size_is_16_mebibytes():
     assert len(fitting) == 16_777_216
     assert len(decode_record(raw(fitting))["a"]) == 16_777_208
     assert record_reason(fitting + b" ") == "field_too_large"
-
-
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        (b'{"id":7,"title":1}', "7"),
-        (b'{"id":"a\\u0000b"}', "a\x00b"),
-        (b'{"id":7,"x":NaN}', "7"),
-        (b'{"id":7,"x":"\\ud800"}', "7"),
-        (b'{"id":7,"x":"\xff"}', "7"),
-        (b'{"id":' + b"1" * 5000 + b"}", "1" * 5000),
-        (b'{"id":null}', None),
-        (b"{}", None),
-        (b"null", None),
-        (b"[]", None),
-        (b'{"id":7', None),
-        (b"[" * 100_000, None),
-    ],
-    ids=short,
-)
-def test_the_key_of_a_reject_is_shown_where_it_can_be_known(record, expected):
-    assert key_text(raw(record), [ID, Column(name="t", kind="text", path=("title",))]) == expected
-
-
-def test_a_key_of_several_columns_is_shown_whole_or_not_at_all():
-    columns = [
-        Column(name="a", kind="integer", path=("a",), is_key=True),
-        Column(name="c", kind="text", path=("b", "c"), is_key=True),
-    ]
-    assert key_text(raw({"a": 1, "b": {"c": "x"}}), columns) == "1, x"
-    assert key_text(raw({"a": 1, "b": 2}), columns) is None
 
 
 @pytest.mark.parametrize(
