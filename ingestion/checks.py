@@ -15,6 +15,7 @@
 | ingestion.E011 | a default that the column cannot hold |
 | ingestion.E012 | a rule with an option that cannot be used |
 | ingestion.E013 | a target whose own fields or limits do not fit |
+| ingestion.E014 | a policy for drift that there is not |
 """
 
 import re
@@ -52,6 +53,9 @@ def problems(declared: Sequence[Feed]) -> Iterator[Error]:
     """Check feeds against each other and against their models, without touching the database."""
     yield from _check_names(declared)
     for feed in declared:
+        if feed.drift not in feeds.DRIFT_POLICIES:
+            known = ", ".join(map(repr, feeds.DRIFT_POLICIES))
+            yield _error(feed, "E014", f"drift is {feed.drift!r}.", f"It is one of {known}.")
         found = [*_check_columns(feed), *_check_key(feed), *_check_target(feed), *_check_table(feed)]
         yield from found or _check_defaults(feed)
 

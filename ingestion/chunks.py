@@ -13,7 +13,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ingestion import endings, loaders, runs, sqlstates
+from ingestion import endings, loaders, runs, sightings, sqlstates
 from ingestion.errors import RetryLater
 from ingestion.feeds import Plan
 from ingestion.loaders import Difference, Loaded, Wanted
@@ -58,6 +58,11 @@ class Chunk:
     @property
     def skipped(self) -> int:
         return sum(page.skipped for page in self.pages)
+
+    @property
+    def shape(self) -> dict[str, Any] | None:
+        """What all records up to the last page look like, when any of these pages has something new."""
+        return next((page.shape for page in reversed(self.pages) if page.shape is not None), None)
 
     @property
     def coercions(self) -> Counter[str]:
@@ -181,7 +186,10 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
     keys = chunk.keys if plan.table.key else ()
     run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
     check_reject_limit(run, plan.feed.reject_limit, rejections)
+    sightings.note(part, plan.feed, chunk.shape)
     if chunk.following is None:
+        if complete and ending.state == State.SUCCEEDED:
+            sightings.conclude(part, plan.feed)
         runs.end(part, ending.state, error=ending.error)
     if differences is not None:
         differences.extend(loaded.sample)

@@ -11,7 +11,9 @@ IngestionError
 └── PartTaken               nothing to do: somebody else advances the part
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 
 class IngestionError(Exception):
@@ -34,7 +36,12 @@ class RetryLater(IngestionError):
 
 
 class RunFailed(IngestionError):
-    """The run cannot go on and a retry would not help. `code` is a stable, searchable reason."""
+    """The run cannot go on and a retry would not help. `code` is a stable, searchable reason.
+
+    `drift` is what had changed in the source by then, of type `ingestion.drift.Change`.
+    """
+
+    drift: Sequence[Any] = ()
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")

@@ -38,6 +38,8 @@ class FeedState(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     # The feed's default schedule is created once; from then on it belongs to the operator, who may delete it.
     schedule_created_at = models.DateTimeField(null=True, editable=False)
+    # What is known of the source's records: see `ingestion.drift.Shape`. Empty until the first complete run.
+    shape = models.JSONField(default=dict, db_default={}, editable=False)
 
     class Meta:
         verbose_name = "feed"
@@ -72,6 +74,11 @@ class Run(models.Model):
     skipped = models.BigIntegerField(default=0, db_default=0)
     # `column:rule` to how many values were coerced by it.
     coercions = models.JSONField(default=dict, db_default={})
+    # What this run has seen of the source's records, and what of it differs from what was known.
+    shape = models.JSONField(default=dict, db_default={}, editable=False)
+    drift = models.JSONField(default=list, db_default=[])
+    # Somebody wants it to go on where its feed lets drift fail it.
+    accept_drift = models.BooleanField(db_default=False, default=False)
     error = models.TextField(blank=True)
     # Somebody wants it to delete as much as it finds missing, beyond the feed's limit.
     confirm_deletes = models.BooleanField(db_default=False, default=False)
@@ -126,6 +133,7 @@ class Run(models.Model):
             "rejected": self.rejected,
             "skipped": self.skipped,
             "coercions": self.coercions,
+            "drift": self.drift,
             "seconds": self.seconds,
             "first_commit_at": self.first_commit_at.isoformat() if self.first_commit_at else None,
             "error": self.error or None,

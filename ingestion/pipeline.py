@@ -5,14 +5,15 @@ Reading this module is reading the job; the stages do not know each other.
 
 import getpass
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingestion import chunks, feeds, runs, sqlstates, stopping
+from ingestion import chunks, feeds, runs, sightings, sqlstates, stopping
+from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
 from ingestion.feeds import Plan
 from ingestion.leases import Lease
@@ -69,7 +70,7 @@ def advance_claimed(
     except RetryLater as error:
         return _postpone(part, error, patient)
     except IngestionError as error:
-        return _fail(part, str(error))
+        return _fail(part, str(error), error.drift if isinstance(error, RunFailed) else ())
     except (DatabaseError, InterfaceError) as error:
         message = sqlstates.message(error)
         if sqlstates.is_transient(error):
@@ -93,8 +94,9 @@ def _advance(
     plan = feeds.resolve(feed)
     ends_at = time.monotonic() + slice_seconds if slice_seconds is not None else float("inf")
     pages = feed.source.pages(part.cursor)
-    prepared = _prepared(pages if limit is None else _first_records(pages, limit), plan)
-    with Prefetcher(prepared, max_bytes=feed.chunk_bytes) as ahead:
+    watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
+    prepared = _prepared(pages if limit is None else _first_records(pages, limit), plan, watch, is_strict=is_strict)
+    with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
             chunk = chunks.collect(page, ahead, plan)
             state = chunks.load(chunk, part, plan, differences, complete=limit is None)
@@ -109,11 +111,13 @@ def _advance(
     return State.QUEUED
 
 
-def _prepared(pages: Iterator[Page], plan: Plan) -> Iterator[Prepared]:
+def _prepared(pages: Iterator[Page], plan: Plan, watch: Watch, *, is_strict: bool) -> Iterator[Prepared]:
     """Clean and encode each page as it arrives; holds one page. Runs in the prefetcher's thread, while COPY waits."""
-    prepare = Preparer(plan.columns, plan.feed.rules)
+    prepare = Preparer(plan.columns, plan.feed.rules, watch)
     for page in pages:
         prepared = prepare(page)
+        if is_strict and watch.found:
+            raise sightings.failure(watch.found)
         rejected = len(prepared.rejections)
         if rejected == prepared.read and rejected >= WHOLE_PAGE_RECORDS:
             why = reasons(prepared.rejections)
@@ -143,9 +147,11 @@ def _first_records(pages: Iterator[Page], limit: int) -> Iterator[Page]:
         return
 
 
-def _fail(part: Part, error: str) -> State:
+def _fail(part: Part, error: str, drift: Sequence[Change] = ()) -> State:
     log.warning("run failed", error=error)
-    runs.end(part, State.FAILED, error=error)
+    with transaction.atomic():
+        runs.end(part, State.FAILED, error=error)
+        sightings.record_failed(part, drift)
     return State.FAILED
 
 
@@ -166,7 +172,14 @@ class Report:
     differences: tuple[Difference, ...] = ()
 
 
-def run_here(name: str, *, limit: int | None = None, dry_run: bool = False, confirm_deletes: bool = False) -> Report:
+def run_here(
+    name: str,
+    *,
+    limit: int | None = None,
+    dry_run: bool = False,
+    confirm_deletes: bool = False,
+    accept_drift: bool = False,
+) -> Report:
     """Sync a feed in this process from start to end; an active run that nobody advances is finished instead.
 
     A transient failure ends the run as failed: whoever started it is there to start it again. When somebody cancels
@@ -175,6 +188,7 @@ def run_here(name: str, *, limit: int | None = None, dry_run: bool = False, conf
 
     Args:
         confirm_deletes: let the run delete more than the feed allows.
+        accept_drift: let the run go on where the feed lets drift fail it; what it sees is known from then on.
 
     Raises:
         AlreadyRunning: somebody else advances the feed's active run.
@@ -184,8 +198,7 @@ def run_here(name: str, *, limit: int | None = None, dry_run: bool = False, conf
     if not dry_run:
         with transaction.atomic():
             part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser())
-            if confirm_deletes:
-                Run.objects.filter(pk=part.run_id).update(confirm_deletes=True)
+            _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift)
         try:
             advance_claimed(part, patient=False, limit=limit)
         except KeyboardInterrupt:
@@ -196,12 +209,21 @@ def run_here(name: str, *, limit: int | None = None, dry_run: bool = False, conf
         return Report(summary=_summary(part))
     with transaction.atomic():
         part = runs.rehearse(name, by=getpass.getuser())
-        Run.objects.filter(pk=part.run_id).update(confirm_deletes=confirm_deletes)
+        _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift)
         differences: list[Difference] = []
         advance_claimed(part, patient=False, limit=limit, differences=differences)
         report = Report(summary=_summary(part) | {"run": None, "dry_run": True}, differences=tuple(differences))
         transaction.set_rollback(True)
     return report
+
+
+def _allow(run: Run, **permissions: bool) -> None:
+    """Store with the run what somebody allows it, so that whoever takes it over knows; nothing is taken back."""
+    given = [name for name, is_given in permissions.items() if is_given]
+    for name in given:
+        setattr(run, name, True)
+    if given:
+        run.save(update_fields=given)
 
 
 def _summary(part: Part) -> dict[str, Any]:

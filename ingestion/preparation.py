@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ingestion.cleaning import Column, RecordRule, compile_columns, compile_key
+import msgspec
+
+from ingestion.cleaning import MAX_RECORD_BYTES, Column, RecordRule, compile_columns, compile_key
+from ingestion.drift import Watch
 from ingestion.encoding import encode_lines
 from ingestion.errors import RecordRejected, RecordSkipped
 from ingestion.groups import compile_groups
@@ -25,7 +28,8 @@ RAW_BYTES: Final = 64 * 1024
 class Prepared:
     """A page ready for COPY. Each row has a line in `lines`, and its key and its record's number beside it.
 
-    `skipped` records were left out by the feed's rules; `coercions` counts `column:rule`.
+    `skipped` records were left out by the feed's rules; `coercions` counts `column:rule`. `shape` is what the records
+    of this page and those before it look like, as it is stored, where this one has something new.
     """
 
     number: int
@@ -38,6 +42,7 @@ class Prepared:
     rejections: list[Rejection] = field(default_factory=list)
     skipped: int = 0
     coercions: Counter[str] = field(default_factory=Counter)
+    shape: dict[str, Any] | None = None
 
     @property
     def read(self) -> int:
@@ -53,17 +58,20 @@ class Prepared:
 class Preparer:
     """Turn pages into COPY text; compiled once per feed, called per page, by one thread at a time.
 
-    With rules for whole records every record is decoded: groups are not tried.
+    With rules for whole records every record is decoded: groups are not tried. A watch, where one is given, looks at
+    every record as it was before any rule.
     """
 
-    def __init__(self, columns: Sequence[Column], rules: Sequence[RecordRule] = ()) -> None:
+    def __init__(self, columns: Sequence[Column], rules: Sequence[RecordRule] = (), watch: Watch | None = None) -> None:
+        self._is_told = watch is not None
+        self._watch = watch or Watch()
         self._kinds = tuple(column.kind for column in columns)
         self._key = [index for index, column in enumerate(columns) if column.is_key]
         self._coercions: Counter[str] = Counter()
         self._misses = 0
         self._clean = compile_columns(columns, rules, self._coercions)
         self._find_key = compile_key(columns, rules)
-        self._encode_group = None if rules else compile_groups(columns)
+        self._encode_group = None if rules else compile_groups(columns, self._watch)
 
     def __call__(self, page: Page) -> Prepared:
         """Prepare a page; its bad records become rejections."""
@@ -71,7 +79,10 @@ class Preparer:
             number=page.number, records=page.records, received_bytes=page.size_bytes, following=page.following
         )
         self._misses = 0
+        self._watch.turn_to(page.number)
         self._add(prepared, 0, len(page.records))
+        if self._is_told:
+            prepared.shape = self._watch.take_shape()
         prepared.coercions += self._coercions
         self._coercions.clear()
         return prepared
@@ -88,8 +99,24 @@ class Preparer:
             self._add(prepared, start, middle)
             self._add(prepared, middle, end)
             return
+        self._look(prepared.records[start:end])
         for position in range(start, end):
             self._add_one(prepared, position)
+
+    def _look(self, records: Sequence[Record]) -> None:
+        """Have records looked at, all at once or, when one of them is bad, one by one."""
+        if sum(map(len, records)) <= MAX_RECORD_BYTES and self._try_look(records):
+            return
+        for record in records:
+            if len(record) <= MAX_RECORD_BYTES:
+                self._try_look([record])
+
+    def _try_look(self, records: Sequence[Record]) -> bool:
+        try:
+            self._watch.look(b"[" + b",".join(records) + b"]")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return False
+        return True
 
     def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
         """Add the records from `start` to `end` at once; False when they need to go one by one."""

@@ -12,9 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 
+from ingestion import drift
 from ingestion.admin import formats, links
 from ingestion.admin.outlook import UNDECLARED, Outlook, in_last_state, outlooks, source_text, target_text
-from ingestion.admin.runs import is_active, took
+from ingestion.admin.runs import drift_text, is_active, took
 from ingestion.admin.syncing import sync
 from ingestion.admin.windows import REFRESH_SECONDS, CappedChangeList, ReadOnlyAdmin
 from ingestion.models import FeedState, Run, State
@@ -66,8 +67,9 @@ class FeedStateAdmin(ReadOnlyAdmin):
     ordering = ("name",)
     fieldsets = (
         (None, {"fields": ("name", "shown_source", "shown_target", ("shown_next", "shown_every"), "shown_links")}),
-        ("Last run", {"fields": ("shown_last", "shown_error")}),
+        ("Last run", {"fields": ("shown_last", "shown_error", "shown_drift")}),
         ("Recent runs", {"fields": ("shown_runs",)}),
+        ("Fields of the source", {"fields": ("shown_policy", "shown_fields"), "classes": ("collapse",)}),
     )
     readonly_fields = flatten_fieldsets(fieldsets)
 
@@ -131,12 +133,27 @@ class FeedStateAdmin(ReadOnlyAdmin):
             return formats.NOTHING
         rejected = links.to_rejects(f"{run.rejected:,}", run_pk=run.pk) if run.rejected else "0"
         counted = format_html("{}&nbsp;read, {}&nbsp;rejected", f"{run.read:,}", rejected)
-        return formats.two_lines(formats.short(run.error), counted) if run.error else counted
+        if run.error:
+            return formats.two_lines(formats.short(run.error), counted)
+        return formats.two_lines(counted, formats.short(drift_text(run))) if run.drift else counted
 
     @admin.display(description="error")
     def shown_error(self, state: FeedState) -> str:
         run = _outlook(state).last_run
         return formats.verbatim(run.error if run else "")
+
+    @admin.display(description="drift")
+    def shown_drift(self, state: FeedState) -> str:
+        return formats.verbatim(drift_text(_outlook(state).last_run))
+
+    @admin.display(description="when they change")
+    def shown_policy(self, state: FeedState) -> str:
+        declared = _outlook(state).declared
+        return declared.drift if declared else formats.NOTHING
+
+    @admin.display(description="known fields")
+    def shown_fields(self, state: FeedState) -> str:
+        return formats.verbatim("\n".join(drift.outline(drift.from_json(state.shape))))
 
     @admin.display(description="next run (UTC)")
     def shown_next(self, state: FeedState) -> str:

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
+from ingestion import drift
 from ingestion.admin import formats, links
 from ingestion.admin.intervening import InterventionsAdmin
 from ingestion.admin.windows import REFRESH_SECONDS, ReadOnlyInline
@@ -26,6 +27,11 @@ def took(run: Run) -> timedelta | None:
     if run.started_at is None:
         return None
     return (run.finished_at or timezone.now()) - run.started_at
+
+
+def drift_text(run: Run | None) -> str:
+    """Return what had changed in the source, one change a line."""
+    return "\n".join(drift.describe(drift.change_from_json(change)) for change in run.drift) if run else ""
 
 
 def is_active(run: Run | None) -> bool:
@@ -85,7 +91,7 @@ class RunAdmin(InterventionsAdmin):
         ("Records", {"fields": (
             ("shown_pages", "shown_read", "shown_inserted", "shown_updated"),
             ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected", "shown_skipped"),
-            "shown_coercions",
+            "shown_coercions", "shown_drift",
         )}),
         ("Times (UTC)", {"fields": (
             ("shown_requested", "shown_started", "shown_first_commit", "shown_finished", "shown_took"),
@@ -170,11 +176,17 @@ class RunAdmin(InterventionsAdmin):
             if getattr(run, name)
         ]
         counted = format_html_join(", ", "{}", ((count,) for count in counts))
-        return formats.two_lines(formats.short(run.error), counted) if run.error else counted
+        if run.error:
+            return formats.two_lines(formats.short(run.error), counted)
+        return formats.two_lines(counted, formats.short(drift_text(run))) if run.drift else counted
 
     @admin.display(description="error")
     def shown_error(self, run: Run) -> str:
         return formats.verbatim(run.error)
+
+    @admin.display(description="drift")
+    def shown_drift(self, run: Run) -> str:
+        return formats.verbatim(drift_text(run))
 
     @admin.display(description="coerced values")
     def shown_coercions(self, run: Run) -> str:

@@ -1,6 +1,6 @@
 """Feeds: what to sync. Values declared in an app's `feeds.py`, resolved here against their Django models."""
 
-from ingestion.feeds.declarations import MEBIBYTE, Feed, RejectLimit, declared, env_url, get
+from ingestion.feeds.declarations import DRIFT_POLICIES, MEBIBYTE, Feed, RejectLimit, declared, env_url, get
 from ingestion.feeds.plans import KINDS, ModelField, Plan, as_rule, columns_of, kind_of, resolve, rule_fits
 from ingestion.feeds.targets import (
     ALLOW_DELETE_SHARE,
@@ -16,6 +16,7 @@ from ingestion.feeds.targets import (
 
 __all__ = [
     "ALLOW_DELETE_SHARE",
+    "DRIFT_POLICIES",
     "KINDS",
     "MEBIBYTE",
     "Append",

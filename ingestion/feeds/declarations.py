@@ -17,6 +17,7 @@ from ingestion.feeds.targets import Target
 from ingestion.sources import Source
 
 MEBIBYTE: Final = 1024 * 1024
+DRIFT_POLICIES: Final = ("ignore", "warn", "fail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Feed:
         rules: functions of a decoded record, called in turn before anything else: see `ingestion.cleaning.RecordRule`.
         every: the default schedule; None leaves scheduling to the operator.
         chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
+        drift: what happens when the source's fields change: `"warn"`, `"fail"` or `"ignore"`.
         attempts: how often a part is taken up without progress before the run fails.
     """
 
@@ -50,6 +52,7 @@ class Feed:
     reject_limit: RejectLimit = RejectLimit()
     attempts: int = 5
     rules: tuple[RecordRule, ...] = ()
+    drift: str = "warn"
 
 
 def env_url(name: str, path: str = "") -> Callable[[], str]:

@@ -16,12 +16,12 @@ from typing import Any, Final
 import msgspec
 
 from ingestion.cleaning import MAX_DEPTH, MAX_RECORD_BYTES, Column, may_repeat, quoted
+from ingestion.drift import Watch
 from ingestion.encoding import NULL
 from ingestion.errors import RecordRejected
 from ingestion.groups.trees import NULL_MARK, Taken, Tree, plant
 from ingestion.types import Record
 
-_validate = msgspec.json.Decoder().decode
 _split = msgspec.json.Decoder(list[Record]).decode
 
 # Numbers so small that a float may make zero of them without an error.
@@ -45,10 +45,10 @@ class Encoded:
 EncodeGroup = Callable[[Sequence[Record]], Encoded | None]
 
 
-def compile_groups(columns: Sequence[Column]) -> EncodeGroup | None:
+def compile_groups(columns: Sequence[Column], watch: Watch) -> EncodeGroup | None:
     """Compile the columns into a function of a group, for one thread at a time; None for columns it does not know.
 
-    A column that takes the whole record must be the last.
+    A column that takes the whole record must be the last. The watch looks at all records of groups that are encoded.
     """
     noted: list[str] = []
     tree = plant([column for column in columns if column.path is not None], noted)
@@ -56,14 +56,15 @@ def compile_groups(columns: Sequence[Column]) -> EncodeGroup | None:
         return None
     if columns[-1].path is None and columns[-1].kind != "json":
         return None
-    return _Groups(columns, tree, noted)
+    return _Groups(columns, tree, noted, watch)
 
 
 class _Groups:
     """Encodes groups of records. See Note [Fast groups]."""
 
-    def __init__(self, columns: Sequence[Column], tree: Tree, noted: list[str]) -> None:
+    def __init__(self, columns: Sequence[Column], tree: Tree, noted: list[str], watch: Watch) -> None:
         self._tree = tree
+        self._watch = watch
         self._noted = noted
         self._width = len(columns)
         self._whole = columns[-1].path is None
@@ -72,6 +73,8 @@ class _Groups:
         self._decode = msgspec.json.Decoder(list[tree.struct], float_hook=tree.float_hook).decode  # type: ignore[name-defined]
         closed = tree.closed_struct
         self._decode_closed = msgspec.json.Decoder(list[closed]).decode if closed else None  # type: ignore[valid-type]
+        if closed:
+            watch.expect(tree.closed_fields())
         self._is_plain = _plainness(columns)
 
     def __call__(self, records: Sequence[Record]) -> Encoded | None:
@@ -113,7 +116,11 @@ class _Groups:
             return None
         if (self._whole and b"\\u0000" in text) or any(_has_twins(text, records, name) for name in self._keys):
             return None
-        return self._tree.take(structs)
+        taken = self._tree.take(structs, are_closed=True)
+        # Records that fit have nothing besides the columns, so that only what those have can be new.
+        if not self._watch.has_seen(taken.kinds):
+            self._watch.look(text)
+        return taken
 
     def _take(self, text: bytes, records: Sequence[Record]) -> Taken | None:
         """Take records that have more than the columns; None when one needs a second look."""
@@ -121,7 +128,7 @@ class _Groups:
             return None
         try:
             taken = self._tree.take(self._decode(text))
-            _validate(text)
+            self._watch.look(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, RecordRejected):
             return None
         return taken

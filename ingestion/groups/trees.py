@@ -23,11 +23,15 @@ CleanAll = Callable[[list[Any]], list[Any]]
 
 @dataclass(kw_only=True, slots=True)
 class Taken:
-    """A group's values as COPY text, one list for each column; `marks` of them are NULL_MARK."""
+    """A group's values as COPY text, one list for each column; `marks` of them are NULL_MARK.
+
+    `kinds` are those of the values that optional fields of a closed struct have, UnsetType where a record has none.
+    """
 
     values: list[list[str]] = field(default_factory=list)
     keys: list[Any] = field(default_factory=list)
     marks: int = 0
+    kinds: tuple[frozenset[type], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +86,24 @@ class Tree:
         if len(self._branches) > 1 or not plain:
             return None
         root = self._branches[0]
+        # A field that is not there has to be told from one that has the default.
+        fields = [
+            (name, type_, default) if default is msgspec.NODEFAULT else (name, type_ | msgspec.UnsetType, msgspec.UNSET)
+            for name, type_, default in root.fields
+        ]
         return msgspec.defstruct(
-            "Object", root.fields, rename=root.rename, kw_only=True, gc=False, forbid_unknown_fields=True
+            "Object", fields, rename=root.rename, kw_only=True, gc=False, forbid_unknown_fields=True
         )
 
-    def take(self, structs: list[Any]) -> Taken:
+    def closed_fields(self) -> list[tuple[str, str, bool]]:
+        """Return the name, the kind of column and whether it is optional, of each field of the closed struct."""
+        return [
+            (leaf.column.path[0], leaf.column.kind, leaf.default is not msgspec.NODEFAULT)
+            for leaf in self._leaves
+            if isinstance(leaf, _Leaf) and leaf.column.path
+        ]
+
+    def take(self, structs: list[Any], *, are_closed: bool = False) -> Taken:
         """Return the values of every column.
 
         Raises:
@@ -104,6 +121,8 @@ class Tree:
                 _add(taken, [leaf] * len(structs))
                 continue
             values = list(map(attrgetter(_leaf_name(number)), objects[leaf.branch]))
+            if are_closed and leaf.default is not msgspec.NODEFAULT:
+                values = _filled(taken, values, leaf.default)
             if leaf.clean_all is not None:
                 values = leaf.clean_all(values)
             if is_key:
@@ -111,6 +130,13 @@ class Tree:
             _add(taken, _written(values, leaf.literal))
         taken.keys = keys[0] if len(keys) == 1 else list(zip(*keys, strict=True)) if keys else [()] * len(structs)
         return taken
+
+
+def _filled(taken: Taken, values: list[Any], default: Any) -> list[Any]:
+    """Note the kinds of a closed struct's optional values, and fill the default in."""
+    kinds = frozenset(map(type, values))
+    taken.kinds += (kinds,)
+    return [default if value is msgspec.UNSET else value for value in values] if msgspec.UnsetType in kinds else values
 
 
 def _add(taken: Taken, values: list[Any]) -> None:

@@ -385,3 +385,10 @@ def test_e013_a_share_beyond_all_rows(share):
     model = order(code=BIG(unique=True))
     assert aimed(Mirror(model, key="code", allow_delete_share=share), "code") == ["E013"]
     assert aimed(Replace(model, allow_delete_share=share), "code") == ["E013"]
+
+
+def test_e014_a_policy_for_drift_that_there_is_not():
+    (error,) = checks.problems([replace(PHOTOS, drift="warning")])
+    assert (error.id, error.msg) == ("ingestion.E014", "Feed 'photos': drift is 'warning'.")
+    assert error.hint == "It is one of 'ignore', 'warn', 'fail'."
+    assert [ids(replace(PHOTOS, drift=policy)) for policy in ("ignore", "warn", "fail")] == [[], [], []]

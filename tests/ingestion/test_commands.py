@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SUMMARY = (
     "feed", "run", "state", "pages", "read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected",
-    "skipped", "coercions", "seconds", "first_commit_at", "error",
+    "skipped", "coercions", "drift", "seconds", "first_commit_at", "error",
 )  # fmt: skip
 
 

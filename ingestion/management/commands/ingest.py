@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ingestion import pipeline
+from ingestion import drift, pipeline
 from ingestion.errors import IngestionError
 from ingestion.loaders import Difference
 from ingestion.models import State
@@ -24,6 +24,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--confirm-deletes", action="store_true", help="let the run delete more rows than its feed allows"
         )
+        parser.add_argument(
+            "--accept-drift", action="store_true", help="go on where the feed lets changes of the source fail the run"
+        )
         parser.add_argument("--dry-run", action="store_true", help="roll everything back and show the diff")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,6 +38,7 @@ class Command(BaseCommand):
                 limit=options["limit"],
                 dry_run=options["dry_run"],
                 confirm_deletes=options["confirm_deletes"],
+                accept_drift=options["accept_drift"],
             )
         except IngestionError as error:
             raise CommandError(str(error)) from error
@@ -70,5 +74,8 @@ def describe(summary: dict[str, Any]) -> str:
     )
     took = f" in {summary['seconds']} s" if summary["seconds"] is not None else ""
     error = f": {summary['error']}" if summary["error"] else ""
+    changed = "; ".join(drift.describe(drift.change_from_json(change)) for change in summary["drift"])
     run = "dry run" if summary["run"] is None else f"run {summary['run']}"
-    return f"{summary['feed']}: {run} {summary['state']}{took}: {counts}{error}"
+    return f"{summary['feed']}: {run} {summary['state']}{took}: {counts}{error}" + (
+        f"; drift: {changed}" if changed and not summary["error"] else ""
+    )
