@@ -5,11 +5,19 @@ import os
 from celery import Celery
 from celery.signals import beat_init, celeryd_init
 
+from ingestion import owners
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("config")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["worker"])
+
+
+@celeryd_init.connect
+def name_worker(sender: str, **_: object) -> None:
+    """Tell the history of attempts which worker it was, before the pool is forked."""
+    owners.serve(sender)
 
 
 @celeryd_init.connect

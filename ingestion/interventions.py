@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from ingestion import endings, feeds, loaders, runs, sqlstates
 from ingestion.errors import AlreadyRunning, WrongState
-from ingestion.models import ACTIVE, ENDED, Part, Run, State, Trigger
+from ingestion.models import ACTIVE, ENDED, Outcome, Part, Run, State, Trigger
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ def cancel(run_id: int, *, by: str = "") -> Run:
 def _cancel(run_id: int, error: str) -> tuple[Run, bool]:
     # Nobody is waited for: a commit that is under way has locked a part and then wants the run, a finish the run first.
     active = Part.objects.filter(run=run_id, state__in=ACTIVE)
-    list(active.select_for_update(nowait=True, no_key=True).order_by("pk").values_list("pk"))
+    parts = list(active.select_for_update(nowait=True, no_key=True).order_by("pk").values_list("pk", flat=True))
     run = _locked(run_id, nowait=True)
     if run.state == State.CANCELLED:
         return run, False
@@ -64,6 +64,7 @@ def _cancel(run_id: int, error: str) -> tuple[Run, bool]:
         next_attempt_at=None,
         waiting_for="",
     )
+    runs.close_attempts(parts, Outcome.CANCELLED, error)
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED, finished_at=Now(), error=error)
     return _locked(run_id), True
 

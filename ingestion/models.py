@@ -147,6 +147,9 @@ class Part(models.Model):
     number = models.PositiveIntegerField(default=1)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
     cursor = models.JSONField(null=True)
+    # The epoch as whoever wrote the cursor knew it: the database refuses the cursor of an older one. A trigger keeps it
+    # in step when the epoch is raised.
+    writer_epoch = models.BigIntegerField(db_default=0, default=0, editable=False)
     # Raised by each takeover; a commit with an old epoch fails.
     epoch = models.BigIntegerField(default=0)
     owner = models.CharField(max_length=200, blank=True)
@@ -162,6 +165,7 @@ class Part(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("run", "number"), name="ingestion_part_number_unique"),
             models.CheckConstraint(condition=Q(state__in=State.values), name="ingestion_part_state_known"),
+            models.CheckConstraint(condition=Q(writer_epoch=F("epoch")), name="ingestion_part_written_in_its_epoch"),
             models.CheckConstraint(
                 condition=~Q(state=State.RUNNING) | Q(leased_until__isnull=False),
                 name="ingestion_part_running_is_leased",
@@ -179,6 +183,45 @@ class Part(models.Model):
 
     def __str__(self) -> str:
         return f"part {self.number} of run {self.run_id}"
+
+
+class Outcome(models.TextChoices):
+    """How an attempt at a part ended: where it left the part, or that its process was given up."""
+
+    RELEASED = "released", "slice over, given back"
+    WAITING = "waiting", "failed, to be tried again"
+    SUCCEEDED = "succeeded", "succeeded"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+    LOST = "lost", "its process is gone or did not renew its lease"
+
+
+class Attempt(models.Model):
+    """One process's turn at a part, from the claim to where it left the part."""
+
+    part = models.ForeignKey(Part, on_delete=models.CASCADE, related_name="history", db_index=False)
+    epoch = models.BigIntegerField()
+    owner = models.CharField(max_length=200)
+    # Celery's name of the worker; empty for a command in the foreground.
+    worker = models.CharField(max_length=200, blank=True)
+    taken_at = models.DateTimeField(db_default=Now(), editable=False)
+    ended_at = models.DateTimeField(null=True, editable=False)
+    outcome = models.CharField(max_length=10, choices=Outcome, blank=True)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (
+            models.UniqueConstraint(fields=("part", "epoch"), name="ingestion_attempt_epoch_unique"),
+            models.UniqueConstraint(fields=("part",), condition=Q(ended_at=None), name="ingestion_attempt_one_open"),
+            models.CheckConstraint(
+                condition=Q(ended_at=None, outcome="") | Q(ended_at__isnull=False, outcome__in=Outcome.values),
+                name="ingestion_attempt_outcome_when_ended",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"attempt {self.epoch} at {self.part}"
 
 
 class Resolution(models.TextChoices):

@@ -4,11 +4,24 @@ import os
 import socket
 from pathlib import Path
 
+_worker = ""
+
 
 def current() -> str:
     """Return the name of this process: host, process id and, where the system tells it, its start time."""
     pid = os.getpid()
     return f"{_host()}:{pid}:{_started(pid) or 0}"
+
+
+def worker() -> str:
+    """Return the name of the worker that this process belongs to; empty for a command in the foreground."""
+    return _worker
+
+
+def serve(worker: str) -> None:
+    """Let this process, and the children it forks, work under the name of a worker."""
+    global _worker  # noqa: PLW0603 - a process belongs to one worker, from its start to its end
+    _worker = worker
 
 
 def is_gone(owner: str) -> bool:

@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from ingestion import feeds, owners
 from ingestion.cleaning import key_text
 from ingestion.errors import AlreadyRunning, PartTaken
-from ingestion.models import ACTIVE, FeedState, Part, Reject, Resolution, Run, State, Trigger
+from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Reject, Resolution, Run, State, Trigger
 from ingestion.types import Counts, Cursor, Rejection
 
 log = structlog.get_logger(__name__)
@@ -121,7 +121,10 @@ def free_abandoned() -> int:
     freed = 0
     for part in Part.objects.filter(state=State.RUNNING):
         if owners.is_gone(part.owner):
-            freed += _owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None)
+            with transaction.atomic():
+                if _owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None):
+                    close_attempts([part.pk], Outcome.LOST)
+                    freed += 1
     return freed
 
 
@@ -150,6 +153,8 @@ def claim(part_id: int, *, now: bool = False) -> Part:
             waiting_for="",
         )
         part = Part.objects.select_related("run__feed").get(pk=part_id)
+        close_attempts([part_id], Outcome.LOST)
+        Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
         Run.objects.filter(pk=part.run_id).update(state=State.RUNNING, started_at=Coalesce("started_at", Now()))
     return part
 
@@ -223,7 +228,7 @@ def commit(
     Raises:
         PartTaken: somebody else took the part over; the caller's transaction must not commit.
     """
-    if not _owned(part).update(cursor=cursor, leased_until=Now() + LEASE, attempts=0):
+    if not _owned(part).update(cursor=cursor, writer_epoch=part.epoch, leased_until=Now() + LEASE, attempts=0):
         raise PartTaken(f"{part} was taken over or cancelled")
     _supersede(part, keys, rejections)
     Reject.objects.bulk_create(_reject(part, rejection) for rejection in rejections)
@@ -263,8 +268,10 @@ def release(part: Part) -> None:
         PartTaken: somebody else took it over, or it was cancelled.
     """
     blameless = Greatest(F("attempts") - 1, 0)
-    if not _owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=blameless, woken_at=Now()):
-        raise PartTaken(f"{part} was taken over or cancelled")
+    with transaction.atomic():
+        if not _owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=blameless, woken_at=Now()):
+            raise PartTaken(f"{part} was taken over or cancelled")
+        close_attempts([part.pk], Outcome.RELEASED)
 
 
 def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) -> State:
@@ -287,6 +294,7 @@ def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) 
         )
         if not waiting:
             raise PartTaken(f"{part} was taken over or cancelled")
+        close_attempts([part.pk], Outcome.WAITING, reason)
         Run.objects.filter(pk=part.run_id).update(state=State.WAITING)
     return State.WAITING
 
@@ -300,6 +308,7 @@ def end(part: Part, state: State, *, error: str = "") -> None:
     with transaction.atomic():
         if not _owned(part).update(state=state, owner="", leased_until=None):
             raise PartTaken(f"{part} was taken over or cancelled")
+        close_attempts([part.pk], Outcome(state), error)
         run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
         if error and not run.error:
             Run.objects.filter(pk=run.pk).update(error=error)
@@ -308,6 +317,11 @@ def end(part: Part, state: State, *, error: str = "") -> None:
             # The worst end of any part is the run's.
             worst = next(s for s in (State.FAILED, State.CANCELLED, State.SUCCEEDED) if s in ends)
             Run.objects.filter(pk=run.pk).update(state=worst, finished_at=Now())
+
+
+def close_attempts(part_ids: Sequence[int], outcome: Outcome, detail: str = "") -> None:
+    """Note in the history how the attempts at these parts ended, those that are still open."""
+    Attempt.objects.filter(part__in=part_ids, ended_at=None).update(ended_at=Now(), outcome=outcome, detail=detail)
 
 
 def _owned(part: Part) -> QuerySet[Part]:

@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 
 from ingestion import drift
 from ingestion.admin import formats, links
@@ -196,12 +196,4 @@ class FeedStateAdmin(ReadOnlyAdmin):
             for run in Run.objects.filter(feed=state)[:RECENT_RUNS]
         ]
         heads = ("Run", "State", "Requested (UTC)", "Took", "Read", "Written", "Rejected")
-        return _table(heads, rows) if rows else formats.NOTHING
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = format_html_join("", '<th scope="col">{}</th>', ((text,) for text in heads))
-    body = format_html_join(
-        "", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((c,) for c in row)),) for row in rows)
-    )
-    return format_html('<table class="recent"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>', head, body)
+        return formats.table(heads, rows, kind="recent") if rows else formats.NOTHING

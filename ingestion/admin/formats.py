@@ -1,6 +1,7 @@
 """How values are shown: times in UTC, durations, numbers, states, JSON and raw bytes."""
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
@@ -64,6 +65,14 @@ def two_lines(first: str, second: str) -> SafeString:
 def verbatim(text: str) -> str:
     """Return a text with its own line breaks."""
     return _pre(text) if text else NOTHING
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, kind: str) -> SafeString:
+    """Return a small table; `kind` is its class in admin.css."""
+    head = format_html_join("", '<th scope="col">{}</th>', ((text,) for text in heads))
+    cells = (format_html_join("", "<td>{}</td>", ((cell,) for cell in row)) for row in rows)
+    body = format_html_join("", "<tr>{}</tr>", ((row,) for row in cells))
+    return format_html('<table class="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>', kind, head, body)
 
 
 def json_block(value: Any) -> str:

@@ -16,8 +16,10 @@ from ingestion import drift
 from ingestion.admin import formats, links
 from ingestion.admin.intervening import InterventionsAdmin
 from ingestion.admin.windows import REFRESH_SECONDS, ReadOnlyInline
-from ingestion.models import ACTIVE, Part, Run, Trigger
+from ingestion.models import ACTIVE, Attempt, Part, Run, Trigger
 
+# A long run has one for each minute of each of its parts; the newest tell what is going on.
+SHOWN_ATTEMPTS: Final = 50
 # What becomes of a record that was read, or of a row that the source no longer has.
 OUTCOMES: Final = ("inserted", "updated", "unchanged", "deleted", "duplicates", "rejected", "skipped")
 
@@ -96,6 +98,7 @@ class RunAdmin(InterventionsAdmin):
         ("Times (UTC)", {"fields": (
             ("shown_requested", "shown_started", "shown_first_commit", "shown_finished", "shown_took"),
         )}),
+        ("Attempts", {"fields": ("shown_attempts",)}),
     )  # fmt: skip
     readonly_fields = flatten_fieldsets(fieldsets)
     inlines = (PartInline,)
@@ -194,3 +197,22 @@ class RunAdmin(InterventionsAdmin):
         most_first = sorted(run.coercions.items(), key=lambda pair: (-pair[1], pair[0]))
         pieces = ((formats.number(count), rule) for rule, count in most_first)
         return format_html_join(", ", "{} {}", pieces) or formats.NOTHING
+
+    @admin.display(description="newest first")
+    def shown_attempts(self, run: Run) -> str:
+        """Return who took the run's parts up, when, and how that ended."""
+        newest = Attempt.objects.filter(part__run=run).select_related("part")[:SHOWN_ATTEMPTS]
+        rows = [
+            (
+                f"{attempt.part.number}",
+                f"{attempt.epoch}",
+                attempt.worker or "foreground",
+                attempt.owner,
+                formats.moment(attempt.taken_at),
+                formats.duration((attempt.ended_at or timezone.now()) - attempt.taken_at),
+                formats.two_lines(attempt.get_outcome_display() or "going on", formats.short(attempt.detail)),
+            )
+            for attempt in newest
+        ]
+        heads = ("Part", "Epoch", "Worker", "Process", "Taken up (UTC)", "Took", "Ended")
+        return formats.table(heads, rows, kind="attempts") if rows else formats.NOTHING

@@ -51,6 +51,8 @@ def test_sigterm_ends_the_slice_at_the_next_chunk_and_the_next_worker_goes_on_at
     # What was read ahead and not committed is read again, and no more than that.
     assert int(remote.queries[pages]["_page"]) == read // 1000 + 1
     assert stack.summary("cancel", str(run), "--json")["state"] == "cancelled"
+    history = stack.query("SELECT epoch, outcome FROM ingestion_attempt WHERE worker LIKE 'celery@%' ORDER BY epoch")
+    assert history == [(1, "released"), (2, "cancelled")]
 
 
 def test_a_frozen_owner_that_wakes_up_after_a_takeover_writes_nothing_more(stack, remote):
