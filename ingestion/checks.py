@@ -16,6 +16,7 @@
 | ingestion.E012 | a rule with an option that cannot be used |
 | ingestion.E013 | a target whose own fields or limits do not fit |
 | ingestion.E014 | a policy for drift that there is not |
+| ingestion.E015 | parts that the source cannot be cut into |
 """
 
 import re
@@ -33,6 +34,7 @@ from ingestion.cleaning import Rule
 from ingestion.errors import ConfigurationError
 from ingestion.feeds import Append, Feed, History, Mirror, ModelField, Replace, SoftDelete, Target, Upsert
 from ingestion.models import Run
+from ingestion.parts import Windows
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 # PostgreSQL cuts identifiers at NAMEDATALEN - 1 bytes without an error.
@@ -57,6 +59,7 @@ def problems(declared: Sequence[Feed]) -> Iterator[Error]:
             known = ", ".join(map(repr, feeds.DRIFT_POLICIES))
             yield _error(feed, "E014", f"drift is {feed.drift!r}.", f"It is one of {known}.")
         found = [*_check_columns(feed), *_check_key(feed), *_check_target(feed), *_check_table(feed)]
+        found += _check_parts(feed)
         yield from found or _check_defaults(feed)
 
 
@@ -222,6 +225,23 @@ def _check_table(feed: Feed) -> Iterator[Error]:
             yield _error(
                 feed, "E009", f"PostgreSQL would cut the name {name[:80]!r}.", f"Use at most {_IDENTIFIER_BYTES} bytes."
             )
+
+
+def _check_parts(feed: Feed) -> Iterator[Error]:
+    if feed.parts is None:
+        return
+    if problem := feed.parts.problem(feed.source):
+        yield _error(feed, "E015", f"It cannot be cut into parts: {problem}.", "Change the parts or the source.")
+    is_whole = isinstance(feed.target, Replace) or (isinstance(feed.target, Mirror) and feed.target.scope is None)
+    if isinstance(feed.parts, Windows) and is_whole:
+        yield _error(
+            feed,
+            "E015",
+            "It reads windows of time, and its target would delete the rows from before them.",
+            "Give the Mirror a scope that covers the windows alone, or take an Upsert.",
+        )
+    if feed.parts_at_once < 1:
+        yield _error(feed, "E015", "parts_at_once is less than 1.", "Allow one part at once, or more.")
 
 
 def _check_defaults(feed: Feed) -> Iterator[Error]:

@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ingestion import endings, loaders, runs, sightings, sqlstates
-from ingestion.errors import RetryLater
+from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Plan
 from ingestion.loaders import Difference, Loaded, Wanted
 from ingestion.models import ENDED, Part, Run, State
@@ -83,9 +83,7 @@ def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan) -> Chunk:
     return Chunk(pages=pages)
 
 
-def load(
-    chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None = None, *, complete: bool = False
-) -> State:
+def load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None = None) -> State:
     """Load a chunk and commit it with its cursor, counters and rejects, exactly once; end the part with its last chunk.
 
     Joins a caller's transaction, which then decides; otherwise it owns one, and tries again when the database says
@@ -93,7 +91,6 @@ def load(
 
     Args:
         differences: filled with the first DIFF_ROWS rows that are written.
-        complete: whether the last chunk's end is the source's own; rows are deleted and replaced only then.
 
     Raises:
         RetryLater: the database kept saying "not now".
@@ -109,7 +106,7 @@ def load(
             # Never again before it is known that the last try left nothing.
             if failure is None or not _is_committed(chunk, part, connections[using]):
                 with transaction.atomic(using=using):
-                    committed = _load(chunk, part, plan, differences, complete=complete)
+                    committed = _load(chunk, part, plan, differences)
             break
         except (DatabaseError, InterfaceError) as error:
             if connections[using].in_atomic_block or not sqlstates.is_transient(error):
@@ -125,14 +122,12 @@ def load(
     return _announce(committed, part, plan)
 
 
-def load_nothing(part: Part, plan: Plan, *, complete: bool) -> State:
+def load_nothing(part: Part, plan: Plan) -> State:
     """End a part whose source had nothing at all, not even an empty page.
 
     Raises as `load` does.
     """
-    return load(
-        Chunk(pages=[Prepared(number=0, records=(), received_bytes=0, following=None)]), part, plan, complete=complete
-    )
+    return load(Chunk(pages=[Prepared(number=0, records=(), received_bytes=0, following=None)]), part, plan)
 
 
 def _is_committed(chunk: Chunk, part: Part, connection: BaseDatabaseWrapper) -> bool:
@@ -165,7 +160,7 @@ class _Committed:
     deleted: tuple[Any, ...] = ()
 
 
-def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None, *, complete: bool) -> _Committed:
+def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None) -> _Committed:
     wanted = Wanted(
         sample_size=DIFF_ROWS - len(differences) if differences is not None else 0,
         keys=chunk_committed.has_listeners(plan.feed.target.model),
@@ -180,15 +175,17 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
         counts = _counts(chunk, loaded, rejections)
         ending = endings.Ending(state=State.RUNNING)
         if chunk.following is None:
-            ending = endings.finish(cursor, part, plan, counts, wanted, complete=complete)
+            ending = endings.finish(cursor, part, plan, counts, wanted)
             loaded += ending.finished
             counts = _counts(chunk, loaded, rejections)
     keys = chunk.keys if plan.table.key else ()
     run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
     check_reject_limit(run, plan.feed.reject_limit, rejections)
+    if part.share:
+        _check_pages(run, plan)
     sightings.note(part, plan.feed, chunk.shape)
     if chunk.following is None:
-        if complete and ending.state == State.SUCCEEDED:
+        if run.reads_everything and ending.state == State.SUCCEEDED:
             sightings.conclude(part, plan.feed)
         runs.end(part, ending.state, error=ending.error)
     if differences is not None:
@@ -201,6 +198,17 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
         updated=loaded.updated_keys,
         deleted=loaded.deleted_keys,
     )
+
+
+def _check_pages(run: Run, plan: Plan) -> None:
+    """Hold the source's limit of pages, which it counts in each part, over the whole run.
+
+    Raises:
+        RunFailed: `too_many_pages`.
+    """
+    most = getattr(plan.feed.source, "max_pages", None)
+    if most is not None and run.pages > most:
+        raise RunFailed("too_many_pages", f"{run.pages} pages in all parts, of at most {most}")
 
 
 def _counts(chunk: Chunk, loaded: Loaded, rejections: Sequence[Rejection]) -> Counts:

@@ -88,14 +88,11 @@ def note_rejected(
     mode.note_rejected(cursor, tables_of(part), keys, unreadable=len(rejections) - len(keys))
 
 
-def finish(  # noqa: PLR0913 - what a chunk knows, and nothing of it can be left out
-    cursor: Any, part: Part, plan: Plan, counts: Counts, wanted: Wanted, *, complete: bool
-) -> Ending:
+def finish(cursor: Any, part: Part, plan: Plan, counts: Counts, wanted: Wanted) -> Ending:
     """Finish the run, when this part is the last one and all others succeeded. Joins the caller's transaction.
 
     Args:
         counts: of the chunk that is not yet added to the run.
-        complete: whether the source ended by its own rule.
 
     Raises:
         RunFailed: `copy_mismatch`: a trigger dropped rows. `delete_guard`: a replacement is not complete.
@@ -105,11 +102,10 @@ def finish(  # noqa: PLR0913 - what a chunk knows, and nothing of it can be left
     if mode is None:
         return Ending()
     run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
-    others = set(run.parts.exclude(pk=part.pk).values_list("state", flat=True))
-    if not others.isdisjoint(ACTIVE) or others - {State.SUCCEEDED}:
+    if run.parts.exclude(pk=part.pk).exclude(state=State.SUCCEEDED).exists():
         return Ending()
     tables = tables_of(part)
-    if not complete:
+    if not run.reads_everything:
         # There is no half of a replacement; a mirror that deletes nothing has done its work.
         if isinstance(plan.feed.target, Replace):
             raise RunFailed("delete_guard", "the run has not read the source to its end; nothing was replaced")

@@ -10,9 +10,9 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from ingestion import endings, feeds, loaders, runs, sqlstates
+from ingestion import endings, feeds, loaders, runs, sqlstates, turns
 from ingestion.errors import AlreadyRunning, WrongState
-from ingestion.models import ACTIVE, ENDED, Outcome, Part, Run, State, Trigger
+from ingestion.models import ACTIVE, ENDED, TURN, Outcome, Part, Run, State, Trigger
 
 log = structlog.get_logger(__name__)
 
@@ -99,8 +99,9 @@ def _resume(run_id: int) -> Run:
         raise WrongState(f"run {run.pk} of {run.feed} cannot be resumed: {reason}")
     # The epoch is raised, too: whoever advanced the part before it ended has no say any more.
     run.parts.filter(state__in=(State.FAILED, State.CANCELLED)).update(
-        state=State.QUEUED, epoch=F("epoch") + 1, attempts=0, woken_at=None
+        state=State.WAITING, waiting_for=TURN, next_attempt_at=None, epoch=F("epoch") + 1, attempts=0
     )
+    turns.give_next(run)
     Run.objects.filter(pk=run.pk).update(state=State.QUEUED, finished_at=None, error="", resumes=F("resumes") + 1)
     return _locked(run_id)
 

@@ -22,6 +22,10 @@ ACTIVE = (State.QUEUED, State.RUNNING, State.WAITING)
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
+# What a part waits for that waits without a time: another part of its run has to end first.
+TURN = "its turn"
+
+
 class Trigger(models.TextChoices):
     """Who asked for a run."""
 
@@ -80,6 +84,10 @@ class Run(models.Model):
     # Somebody wants it to go on where its feed lets drift fail it.
     accept_drift = models.BooleanField(db_default=False, default=False)
     error = models.TextField(blank=True)
+    # It stops after so many records, and then deletes and replaces nothing.
+    limit = models.PositiveBigIntegerField(null=True, editable=False)
+    # So many of its parts are queued, running or waiting for an attempt; the others wait for their turn.
+    parts_at_once = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     # Somebody wants it to delete as much as it finds missing, beyond the feed's limit.
     confirm_deletes = models.BooleanField(db_default=False, default=False)
     # How often it was made active again after it had failed or been cancelled.
@@ -109,6 +117,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.feed}"
+
+    @property
+    def reads_everything(self) -> bool:
+        """Whether its end is the source's own: only then is anything deleted or replaced."""
+        return self.limit is None and self.trigger != Trigger.REPLAY
 
     @property
     def seconds(self) -> float | None:
@@ -146,6 +159,8 @@ class Part(models.Model):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="parts")
     number = models.PositiveIntegerField(default=1)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    # What it covers: empty for all of it, null as long as nobody has divided the run.
+    share = models.JSONField(null=True, default=dict, db_default={}, editable=False)
     cursor = models.JSONField(null=True)
     # The epoch as whoever wrote the cursor knew it: the database refuses the cursor of an older one. A trigger keeps it
     # in step when the epoch is raised.
@@ -171,14 +186,16 @@ class Part(models.Model):
                 name="ingestion_part_running_is_leased",
             ),
             models.CheckConstraint(
-                condition=~Q(state=State.WAITING) | Q(next_attempt_at__isnull=False),
-                name="ingestion_part_waiting_has_a_time",
+                condition=~Q(state=State.WAITING) | Q(next_attempt_at__isnull=False) | Q(waiting_for=TURN),
+                name="ingestion_part_waiting_has_a_time_or_turn",
             ),
         )
         indexes = (
             models.Index(
                 fields=("state", "next_attempt_at"), condition=Q(state__in=ACTIVE), name="ingestion_part_active"
             ),
+            # A run may have thousands of parts, and whoever ends one looks for the next one's turn.
+            models.Index(fields=("run", "number"), condition=Q(state__in=ACTIVE), name="ingestion_part_active_of_run"),
         )
 
     def __str__(self) -> str:

@@ -12,13 +12,13 @@ from typing import Any, Final
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingestion import chunks, feeds, runs, sightings, sqlstates, stopping
+from ingestion import chunks, feeds, reading, runs, sightings, sqlstates, stopping
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
 from ingestion.feeds import Plan
 from ingestion.leases import Lease
 from ingestion.loaders import Difference
-from ingestion.models import Part, Run, State, Trigger
+from ingestion.models import ACTIVE, Part, Run, State, Trigger
 from ingestion.prefetch import END, End, Prefetcher
 from ingestion.preparation import Prepared, Preparer
 from ingestion.types import Page
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 # How long one wait for a page lasts before the slice looks whether it is to end.
 LOOK_SECONDS: Final = 0.5
+# How often a run in the foreground looks for a part to advance, while others advance the last ones.
+POLL_SECONDS: Final = 0.2
 # A small page that is rejected whole proves nothing about the feed.
 WHOLE_PAGE_RECORDS: Final = 10
 
@@ -46,7 +48,6 @@ def advance_claimed(
     *,
     slice_seconds: float | None = None,
     patient: bool = True,
-    limit: int | None = None,
     differences: list[Difference] | None = None,
 ) -> State:
     """Advance a part that this process has claimed.
@@ -54,8 +55,8 @@ def advance_claimed(
     Args:
         slice_seconds: give the part back at the first chunk boundary after this long, or when the worker is to stop;
             None goes on to the end.
-        patient: let the part wait for another attempt after a transient failure; otherwise it fails.
-        limit: stop after this many records.
+        patient: let the part wait for another attempt after a transient failure; otherwise it fails. Wake workers for
+            the parts that the run is divided into.
         differences: filled with the first chunks.DIFF_ROWS rows that are written.
 
     Raises:
@@ -64,7 +65,7 @@ def advance_claimed(
     structlog.contextvars.bind_contextvars(feed=part.run.feed.name, run=part.run_id, part=part.number)
     try:
         with Lease(part) as lease:
-            return _advance(part, lease, slice_seconds, limit, differences)
+            return _advance(part, lease, slice_seconds, differences, wake=patient)
     except PartTaken:
         raise
     except RetryLater as error:
@@ -84,7 +85,7 @@ def advance_claimed(
 
 
 def _advance(
-    part: Part, lease: Lease, slice_seconds: float | None, limit: int | None, differences: list[Difference] | None
+    part: Part, lease: Lease, slice_seconds: float | None, differences: list[Difference] | None, *, wake: bool
 ) -> State:
     feed = feeds.get(part.run.feed.name)
     if part.attempts > feed.attempts:
@@ -93,20 +94,20 @@ def _advance(
         )
     plan = feeds.resolve(feed)
     ends_at = time.monotonic() + slice_seconds if slice_seconds is not None else float("inf")
-    pages = feed.source.pages(part.cursor)
+    pages = reading.pages(part, feed, wake=wake)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
-    prepared = _prepared(pages if limit is None else _first_records(pages, limit), plan, watch, is_strict=is_strict)
+    prepared = _prepared(pages, plan, watch, is_strict=is_strict)
     with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
             chunk = chunks.collect(page, ahead, plan)
-            state = chunks.load(chunk, part, plan, differences, complete=limit is None)
+            state = chunks.load(chunk, part, plan, differences)
             if chunk.following is None:
                 return state
             if time.monotonic() >= ends_at or stopping.is_requested():
                 break
         if page is END:
             # The source had nothing at all, not even an empty page.
-            return chunks.load_nothing(part, plan, complete=limit is None)
+            return chunks.load_nothing(part, plan)
     runs.release(part)
     return State.QUEUED
 
@@ -132,19 +133,6 @@ def _next_page(ahead: Prefetcher[Prepared], lease: Lease) -> Prepared | End | No
         if stopping.is_requested():
             return None
     return page
-
-
-def _first_records(pages: Iterator[Page], limit: int) -> Iterator[Page]:
-    """Yield pages up to `limit` records, the last one cut and marked as the end."""
-    left = limit
-    for page in pages:
-        left -= len(page.records)
-        if left > 0:
-            yield page
-            continue
-        kept = page.records[: len(page.records) + left]
-        yield Page(number=page.number, records=kept, size_bytes=page.size_bytes, following=None)
-        return
 
 
 def _fail(part: Part, error: str, drift: Sequence[Change] = ()) -> State:
@@ -197,21 +185,15 @@ def run_here(
     """
     if not dry_run:
         with transaction.atomic():
-            part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser())
+            part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser(), limit=limit)
             _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift)
-        try:
-            advance_claimed(part, patient=False, limit=limit)
-        except KeyboardInterrupt:
-            runs.end(part, State.CANCELLED, error="interrupted")
-        except PartTaken:
-            if not Run.objects.filter(pk=part.run_id, state=State.CANCELLED).exists():
-                raise
+        _advance_all(part)
         return Report(summary=_summary(part))
     with transaction.atomic():
-        part = runs.rehearse(name, by=getpass.getuser())
+        part = runs.rehearse(name, by=getpass.getuser(), limit=limit)
         _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift)
         differences: list[Difference] = []
-        advance_claimed(part, patient=False, limit=limit, differences=differences)
+        _advance_all(part, differences)
         report = Report(summary=_summary(part) | {"run": None, "dry_run": True}, differences=tuple(differences))
         transaction.set_rollback(True)
     return report
@@ -224,6 +206,30 @@ def _allow(run: Run, **permissions: bool) -> None:
         setattr(run, name, True)
     if given:
         run.save(update_fields=given)
+
+
+def _advance_all(part: Part | None, differences: list[Difference] | None = None) -> None:
+    """Advance one part of a run after the other, those that others advance excepted, until the run ends."""
+    while part is not None:
+        try:
+            advance_claimed(part, patient=False, differences=differences)
+        except KeyboardInterrupt:
+            runs.interrupt(part)
+            return
+        except PartTaken:
+            if not Run.objects.filter(pk=part.run_id, state=State.CANCELLED).exists():
+                raise
+            return
+        part = _next_part(part.run_id)
+
+
+def _next_part(run_id: int) -> Part | None:
+    """Claim the next part of a run, waiting for those that others advance; None when the run has ended."""
+    while (part := runs.claim_next(run_id)) is None:
+        if not Run.objects.filter(pk=run_id, state__in=ACTIVE).exists():
+            return None
+        time.sleep(POLL_SECONDS)
+    return part
 
 
 def _summary(part: Part) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils.module_loading import import_string
 
-from ingestion import feeds, owners
+from ingestion import feeds, owners, turns
 from ingestion.cleaning import key_text
 from ingestion.errors import AlreadyRunning, PartTaken
 from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Reject, Resolution, Run, State, Trigger
-from ingestion.types import Counts, Cursor, Rejection
+from ingestion.types import Counts, Cursor, Rejection, Share
 
 log = structlog.get_logger(__name__)
 
@@ -43,22 +43,27 @@ def remember_feeds_after_migrate(**_: object) -> None:
         remember_feeds()
 
 
-def request(name: str, *, trigger: Trigger, by: str = "", wake_workers: bool = True) -> tuple[Run, bool]:
+def request(
+    name: str, *, trigger: Trigger, by: str = "", limit: int | None = None, wake_workers: bool = True
+) -> tuple[Run, bool]:
     """Queue a run of the feed, unless one is active; return the active run and whether it is new.
 
     The workers are woken after the caller's transaction commits. A broker that is down does not matter: dispatch
     finds the run.
 
+    Args:
+        limit: stop after this many records, and delete nothing.
+
     Raises:
         ConfigurationError: there is no such feed.
     """
-    feeds.get(name)
+    share = _first_share(name)
     feed, _ = FeedState.objects.get_or_create(name=name)
     while True:
         try:
             with transaction.atomic():
-                run = Run.objects.create(feed=feed, trigger=trigger, requested_by=by)
-                part = Part.objects.create(run=run)
+                run = Run.objects.create(feed=feed, trigger=trigger, requested_by=by, limit=limit)
+                part = Part.objects.create(run=run, share=share)
         except IntegrityError as error:
             if constraint(error) != ONE_ACTIVE:
                 raise
@@ -78,6 +83,11 @@ def already_running(run: Run) -> str:
 def since(run: Run) -> str:
     """Return the time from which a run counts as running: its first take-up, or when it was asked for."""
     return f"{run.started_at or run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _first_share(name: str) -> Share | None:
+    """Return what the first part of a run covers: everything, or what is found out when the run is divided."""
+    return {} if feeds.get(name).parts is None else None
 
 
 def wake(part_ids: Iterable[int]) -> None:
@@ -102,13 +112,18 @@ def claimable() -> Q:
     )
 
 
-def due_parts() -> list[int]:
-    """Return the parts to wake now, and note that they were; concurrent callers get different ones."""
+def due_parts(*, beside: int | None = None) -> list[int]:
+    """Return the parts to wake now, and note that they were; concurrent callers get different ones.
+
+    Args:
+        beside: only the other parts of this part's run.
+    """
     quiet = Q(woken_at=None) | Q(woken_at__lt=Now() - WAKE_AGAIN)
+    wanted = Part.objects.all() if beside is None else Part.objects.filter(run__parts=beside).exclude(pk=beside)
     with transaction.atomic():
         due = list(
-            Part.objects.filter(claimable(), quiet)
-            .select_for_update(skip_locked=True)
+            wanted.filter(claimable(), quiet)
+            .select_for_update(skip_locked=True, of=("self",))
             .values_list("pk", flat=True)
             .order_by("pk")
         )
@@ -132,12 +147,12 @@ def claim(part_id: int, *, now: bool = False) -> Part:
     """Take the part over for this process by raising its epoch.
 
     Args:
-        now: also take a part that waits for its next attempt.
+        now: also take a part that waits for its next attempt, but never one that waits for its turn.
 
     Raises:
         PartTaken: it has ended, is not due, or is owned.
     """
-    allowed = claimable() | Q(state=State.WAITING) if now else claimable()
+    allowed = claimable() | Q(state=State.WAITING, next_attempt_at__isnull=False) if now else claimable()
     with transaction.atomic():
         # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
         free = Part.objects.select_for_update(skip_locked=True, no_key=True).filter(allowed, pk=part_id)
@@ -155,11 +170,24 @@ def claim(part_id: int, *, now: bool = False) -> Part:
         part = Part.objects.select_related("run__feed").get(pk=part_id)
         close_attempts([part_id], Outcome.LOST)
         Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
-        Run.objects.filter(pk=part.run_id).update(state=State.RUNNING, started_at=Coalesce("started_at", Now()))
+        # Of many parts only the first has anything to say here, and only it waits for the run's row.
+        run = Run.objects.filter(pk=part.run_id, state__in=(State.QUEUED, State.WAITING))
+        run.update(state=State.RUNNING, started_at=Coalesce("started_at", Now()))
     return part
 
 
-def request_and_claim(name: str, *, trigger: Trigger, by: str = "") -> Part:
+def claim_next(run_id: int) -> Part | None:
+    """Claim the first part of the run that is due; None when there is none."""
+    due = Part.objects.filter(claimable(), run=run_id).order_by("number").values_list("pk", flat=True)
+    for part_id in due:
+        try:
+            return claim(part_id)
+        except PartTaken:
+            continue
+    return None
+
+
+def request_and_claim(name: str, *, trigger: Trigger, by: str = "", limit: int | None = None) -> Part:
     """Start a run of the feed that this process advances; take an active one over when nobody else advances it.
 
     Raises:
@@ -168,8 +196,9 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "") -> Part:
     """
     free_abandoned()
     with transaction.atomic():
-        run, _ = request(name, trigger=trigger, by=by, wake_workers=False)
-        part = run.parts.get()
+        run, _ = request(name, trigger=trigger, by=by, limit=limit, wake_workers=False)
+        active = run.parts.filter(state__in=ACTIVE).exclude(turns.HELD).order_by("number")
+        part = active.filter(state=State.RUNNING, leased_until__gte=Now()).first() or active[0]
         try:
             return claim(part.pk, now=True)
         except PartTaken:
@@ -177,7 +206,7 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "") -> Part:
             raise AlreadyRunning(f"{already_running(run)}, advanced by {part.owner}") from None
 
 
-def rehearse(name: str, *, by: str = "") -> Part:
+def rehearse(name: str, *, by: str = "", limit: int | None = None) -> Part:
     """Start a run for a dry run, in the caller's transaction, which is rolled back.
 
     It does not stand in the way of real runs of the feed: its row never counts as active.
@@ -185,14 +214,16 @@ def rehearse(name: str, *, by: str = "") -> Part:
     Raises:
         ConfigurationError: there is no such feed.
     """
-    feeds.get(name)
+    share = _first_share(name)
     feed, _ = FeedState.objects.get_or_create(name=name)
     run = Run.objects.create(
-        feed=feed, trigger=Trigger.COMMAND, requested_by=by, state=State.CANCELLED, started_at=Now(), finished_at=Now()
-    )
+        feed=feed, trigger=Trigger.COMMAND, requested_by=by, state=State.CANCELLED, started_at=Now(), finished_at=Now(),
+        limit=limit,
+    )  # fmt: skip
     part = Part.objects.create(
-        run=run, state=State.RUNNING, epoch=1, owner=owners.current(), leased_until=Now() + LEASE, attempts=1
-    )
+        run=run, state=State.RUNNING, epoch=1, owner=owners.current(), leased_until=Now() + LEASE, attempts=1,
+        share=share,
+    )  # fmt: skip
     return Part.objects.select_related("run__feed").get(pk=part.pk)
 
 
@@ -295,12 +326,15 @@ def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) 
         if not waiting:
             raise PartTaken(f"{part} was taken over or cancelled")
         close_attempts([part.pk], Outcome.WAITING, reason)
-        Run.objects.filter(pk=part.run_id).update(state=State.WAITING)
+        # Locked, so that of two parts that begin to wait at once the second one sees the first.
+        run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
+        if not run.parts.filter(state__in=(State.QUEUED, State.RUNNING)).exists():
+            Run.objects.filter(pk=run.pk).update(state=State.WAITING)
     return State.WAITING
 
 
 def end(part: Part, state: State, *, error: str = "") -> None:
-    """End the part, and with the last active part the run. Joins the caller's transaction.
+    """End the part, and with the last active part the run; the next part has its turn. Joins the caller's transaction.
 
     Raises:
         PartTaken: somebody else took it over, or it was cancelled.
@@ -312,9 +346,11 @@ def end(part: Part, state: State, *, error: str = "") -> None:
         run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
         if error and not run.error:
             Run.objects.filter(pk=run.pk).update(error=error)
-        ends = set(run.parts.values_list("state", flat=True))
-        if ends.isdisjoint(ACTIVE):
+        if run.parts.filter(state__in=ACTIVE).exists():
+            turns.give_next(run)
+        else:
             # The worst end of any part is the run's.
+            ends = set(run.parts.order_by().values_list("state", flat=True).distinct())
             worst = next(s for s in (State.FAILED, State.CANCELLED, State.SUCCEEDED) if s in ends)
             Run.objects.filter(pk=run.pk).update(state=worst, finished_at=Now())
 
@@ -322,6 +358,20 @@ def end(part: Part, state: State, *, error: str = "") -> None:
 def close_attempts(part_ids: Sequence[int], outcome: Outcome, detail: str = "") -> None:
     """Note in the history how the attempts at these parts ended, those that are still open."""
     Attempt.objects.filter(part__in=part_ids, ended_at=None).update(ended_at=Now(), outcome=outcome, detail=detail)
+
+
+def interrupt(part: Part) -> None:
+    """Cancel the part and those of its run that nobody advances.
+
+    Raises:
+        PartTaken: somebody else took it over.
+    """
+    with transaction.atomic():
+        # Before any part, as whoever gives turns does.
+        Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
+        others = Part.objects.filter(run=part.run_id, state__in=(State.QUEUED, State.WAITING))
+        others.update(state=State.CANCELLED, next_attempt_at=None, waiting_for="")
+        end(part, State.CANCELLED, error="interrupted")
 
 
 def _owned(part: Part) -> QuerySet[Part]:

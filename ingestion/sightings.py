@@ -82,8 +82,7 @@ def conclude(part: Part, feed: Feed) -> None:
         RunFailed: `drift`: something has, and the feed does not allow it.
     """
     run, state = _locked(part)
-    others = run.parts.exclude(pk=part.pk).values_list("state", flat=True)
-    if not run.shape or any(other != State.SUCCEEDED for other in others):
+    if not run.shape or run.parts.exclude(pk=part.pk).exclude(state=State.SUCCEEDED).exists():
         return
     seen, known = drift.from_json(run.shape), drift.from_json(state.shape)
     gone = tuple(drift.drop_vanished(known, seen))

@@ -9,6 +9,8 @@ import msgspec
 
 # JSON that says where a part goes on; never holds a secret.
 Cursor = dict[str, Any]
+# JSON that says what a part covers; empty for everything the source has. Never holds a secret either.
+Share = dict[str, Any]
 # One cleaned record: values in column order, None for NULL.
 Row = tuple[Any, ...]
 # One remote object as it was received: a view of its JSON text inside the page's body.

@@ -14,6 +14,7 @@ from django.utils.module_loading import module_has_submodule
 from ingestion.cleaning import RecordRule, Rule
 from ingestion.errors import ConfigurationError
 from ingestion.feeds.targets import Target
+from ingestion.parts import Parts
 from ingestion.sources import Source
 
 MEBIBYTE: Final = 1024 * 1024
@@ -40,6 +41,8 @@ class Feed:
         chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
         drift: what happens when the source's fields change: `"warn"`, `"fail"` or `"ignore"`.
         attempts: how often a part is taken up without progress before the run fails.
+        parts: how a run is cut into parts that several workers advance at once; None for one part.
+        parts_at_once: of one run, at most.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Feed:
     attempts: int = 5
     rules: tuple[RecordRule, ...] = ()
     drift: str = "warn"
+    parts: Parts | None = None
+    parts_at_once: int = 4
 
 
 def env_url(name: str, path: str = "") -> Callable[[], str]:

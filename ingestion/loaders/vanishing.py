@@ -48,7 +48,11 @@ def make_keys(cursor: Cursor, table: Table, tables: RunTables) -> None:
 
 def exists(cursor: Cursor, name: sql.Identifier) -> bool:
     """Whether a table of the run is there."""
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [name.strings[0]])
+    # Not to_regclass, which answers from the session's cache: it does not see what another part has just made.
+    cursor.execute(
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = %s AND relnamespace = current_schema()::regnamespace)",
+        [name.strings[0]],
+    )
     return bool(cursor.fetchone()[0])
 
 

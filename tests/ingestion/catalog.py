@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from django.db import connection, models
 from ingestion import pipeline, runs
 from ingestion.feeds import Feed
 from ingestion.models import Run, State, Trigger
-from ingestion.types import Cursor, Page
+from ingestion.types import Cursor, Page, Share
 from tests.ingestion.orders import order
 
 
@@ -33,6 +34,24 @@ class Records:
                 size_bytes=sum(map(len, texts)),
                 following={"page": number + 1} if number < len(self.lists) else None,
             )
+
+
+@dataclass(frozen=True)
+class EachList:
+    """Parts of one list of Records each; `planning` is called whenever somebody plans."""
+
+    planning: Callable[[], None] = field(default=lambda: None)
+
+    def plan(self, source: Any, *, now: datetime) -> Sequence[Share]:
+        self.planning()
+        return [{"list": number} for number in range(len(source.lists))]
+
+    def bind(self, source: Any, share: Share) -> Records:
+        number = share["list"]
+        return Records([source.lists[number]], lambda _: source.before(number + 1))
+
+    def problem(self, source: Any) -> str | None:
+        return None
 
 
 FIELDS = {

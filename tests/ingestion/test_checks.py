@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ingestion import checks
 from ingestion.cleaning import Rule, binary, text, timestamp, whole_record
 from ingestion.feeds import Append, Feed, History, Mirror, Replace, SoftDelete, Upsert
 from ingestion.pagination import SinglePage
+from ingestion.parts import PageRanges, Windows
 from ingestion.sources import JsonApi
 from photos.feeds import PHOTOS
 from photos.models import Photo
@@ -50,6 +52,26 @@ def test_every_id_is_documented_and_tested():
     documented = set(re.findall(r"ingestion\.(E\d{3})", checks.__doc__))
     tested = set(re.findall(r"test_(e\d{3})", Path(__file__).read_text()))
     assert used == documented == {number.upper() for number in tested}
+
+
+WINDOWS = Windows(since="since", until="until", start=timedelta(days=1), step=timedelta(hours=1))
+
+
+def test_e015_parts_that_the_source_cannot_be_cut_into():
+    assert found(replace(PHOTOS, parts=PageRanges(pages=10))) == []
+    divided = replace(PHOTOS, source=SOURCE, parts=PageRanges(pages=10), parts_at_once=0)
+    cannot, too_few = found(divided)
+    assert cannot[0] == too_few[0] == "E015"
+    assert "cannot be cut into parts: its pages cannot be asked for by number" in cannot[1]
+    assert "parts_at_once is less than 1" in too_few[1]
+
+
+def test_e015_windows_of_a_target_that_deletes_what_they_do_not_show():
+    assert ids(replace(PHOTOS, source=SOURCE, parts=WINDOWS)) == []
+    for target in (Replace(Photo), Mirror(Photo, key="remote_id")):
+        assert ids(replace(PHOTOS, source=SOURCE, parts=WINDOWS, target=target)) == ["E015"]
+    scoped = Mirror(Photo, key="remote_id", scope=models.Q(album_id=1))
+    assert ids(replace(PHOTOS, source=SOURCE, parts=WINDOWS, target=scoped)) == []
 
 
 def test_every_error_says_what_to_do():

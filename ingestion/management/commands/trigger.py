@@ -13,7 +13,7 @@ from rich.status import Status
 from ingestion import runs
 from ingestion.errors import ConfigurationError
 from ingestion.management.commands.ingest import describe
-from ingestion.models import ENDED, Run, State, Trigger
+from ingestion.models import ENDED, TURN, Run, State, Trigger
 
 POLL_SECONDS = 0.2
 
@@ -61,7 +61,7 @@ def _wait(run: Run) -> Run:
 
 
 def _show(run: Run, status: Status) -> None:
-    waiting = run.parts.exclude(waiting_for="").values_list("waiting_for", flat=True).first()
+    waiting = run.parts.exclude(waiting_for__in=("", TURN)).values_list("waiting_for", flat=True).first()
     progress = (
         f"{run.pages:,} pages, {run.read:,} records, {run.inserted + run.updated:,} written, {run.rejected:,} rejected"
     )

@@ -1,0 +1,78 @@
+"""What a part reads: the pages of its share of the source, after the run was divided into parts."""
+
+from collections.abc import Iterator
+
+import structlog
+from django.utils import timezone
+
+from ingestion import runs, turns
+from ingestion.errors import RunFailed
+from ingestion.feeds import Feed
+from ingestion.models import Part
+from ingestion.sources import Source
+from ingestion.types import Page
+
+log = structlog.get_logger(__name__)
+
+
+def pages(part: Part, feed: Feed, *, wake: bool) -> Iterator[Page]:
+    """Return the pages of the part's share that are not yet committed, the run being divided first.
+
+    Args:
+        wake: ask workers to advance the other parts.
+
+    Raises:
+        RetryLater, RunFailed: as dividing asks the remote.
+        PartTaken: somebody else took the part over.
+    """
+    source = _source(part, feed, wake=wake)
+    if source is None:
+        return iter(())
+    found, run = source.pages(part.cursor), part.run
+    if run.limit is None:
+        return found
+    left = run.limit - run.read - run.skipped
+    if left > 0:
+        return _first_records(found, left)
+    turns.end_unread(part)
+    return iter(())
+
+
+def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:
+    """Return the feed's source reduced to the part's share; None when there is nothing to read."""
+    if part.share is None and not _divide(part, feed, wake=wake):
+        return None
+    if not part.share:
+        return feed.source
+    if feed.parts is None:
+        raise RunFailed("share", "it is a part, and the feed has none now; start another run")
+    return feed.parts.bind(feed.source, part.share)
+
+
+def _divide(part: Part, feed: Feed, *, wake: bool) -> bool:
+    """Divide the part's run as the feed says; False when that leaves nothing to read."""
+    # A run that began before its feed lost its parts has to be divided all the same.
+    shares = feed.parts.plan(feed.source, now=timezone.now()) if feed.parts else [{}]
+    if len(shares) > turns.MOST_PARTS:
+        raise RunFailed("too_many_parts", f"{len(shares)} parts, of at most {turns.MOST_PARTS}: make them larger")
+    if not shares:
+        return False
+    # One by one, when there is a number of records after which to stop.
+    due = turns.divide(part, shares, at_once=1 if part.run.limit else feed.parts_at_once)
+    log.info("divided", parts=len(shares))
+    if wake:
+        runs.wake(due)
+    return True
+
+
+def _first_records(pages: Iterator[Page], limit: int) -> Iterator[Page]:
+    """Yield pages up to `limit` records, the last one cut and marked as the end."""
+    left = limit
+    for page in pages:
+        left -= len(page.records)
+        if left > 0:
+            yield page
+            continue
+        kept = page.records[: len(page.records) + left]
+        yield Page(number=page.number, records=kept, size_bytes=page.size_bytes, following=None)
+        return
