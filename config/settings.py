@@ -172,6 +172,7 @@ DISPATCH_EVERY = timedelta(seconds=5)
 
 structlog.configure(
     processors=[
+        structlog.stdlib.filter_by_level,  # first: what nobody sees costs next to nothing
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

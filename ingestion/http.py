@@ -4,13 +4,14 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote, urlencode
 
 import httpx
 import stamina
@@ -83,6 +84,7 @@ class Client:
 
     def __post_init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._bases: dict[tuple[str, ...], tuple[str, str]] = {}
 
     def __enter__(self) -> Self:
         for name, value in self.headers.items():
@@ -98,11 +100,13 @@ class Client:
             trust_env=False,
             follow_redirects=False,
         )
+        self._watchdog = _Watchdog(self.limits.deadline, self._hang_up)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watchdog.stop()
         self._httpx.close()
 
     def get(self, url: str, params: Mapping[str, str]) -> Response:
@@ -115,6 +119,7 @@ class Client:
             RunFailed: the remote refused the request; a retry would not help.
             ConfigurationError: the URL cannot be requested.
         """
+        target, where = self._target(url, params)
         tried = 0
         tries = stamina.retry_context(
             on=_backoff,
@@ -127,18 +132,36 @@ class Client:
             for attempt in tries:
                 tried = attempt.num
                 with attempt:
-                    return self._get_once(url, params)
+                    return self._get_once(target, where)
         except TransientFailure as failure:
             raise RetryLater(f"{failure} ({tried} {'try' if tried == 1 else 'tries'})", wait=failure.wait) from failure
         raise AssertionError("stamina ends with a value or an exception")
 
-    def _get_once(self, url: str, params: Mapping[str, str]) -> Response:
-        where = f"GET {_shown(url)}"
+    def _target(self, url: str, params: Mapping[str, str]) -> tuple[str, str]:
+        """Return the URL with the parameters in place of its own of these names, and the request as messages show it.
+
+        From page to page only the values change; httpx would read and write the whole URL again each time.
+        """
+        key = (url, *params)
+        if key not in self._bases:
+            where = f"GET {_shown(url)}"
+            with _translated(where):
+                base = httpx.URL(url).copy_with(fragment=None)
+                for name in params:
+                    base = base.copy_remove_param(name)
+            # Without params the URL stays as it was written.
+            self._bases[key] = (str(base) if params else url, where)
+        base_url, where = self._bases[key]
+        if not params:
+            return base_url, where
+        return f"{base_url}{'&' if '?' in base_url else '?'}{urlencode(params, quote_via=quote)}", where
+
+    def _get_once(self, target: str, where: str) -> Response:
         started = time.monotonic()
-        with self._deadline(where), _translated(where), self._stream(url, params) as response:
+        with self._deadline(where), _translated(where), self._stream(target) as response:
             _check_status(where, response)
             body = b"".join(self._within_size(where, response))
-        log.debug("fetched", url=_shown(url), size_bytes=len(body), seconds=round(time.monotonic() - started, 3))
+        log.debug("fetched", request=where, size_bytes=len(body), seconds=round(time.monotonic() - started, 3))
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Response(
             status=response.status_code,
@@ -147,9 +170,7 @@ class Client:
             is_delimited=not headers.keys().isdisjoint({"content-length", "transfer-encoding"}),
         )
 
-    def _stream(self, url: str, params: Mapping[str, str]) -> AbstractContextManager[httpx.Response]:
-        # Given as params=, they would replace the query of the URL.
-        target = httpx.URL(url).copy_merge_params(dict(params)) if params else url
+    def _stream(self, target: str) -> AbstractContextManager[httpx.Response]:
         return self._httpx.stream("GET", target, extensions={"trace": self._remember_socket})
 
     def _within_size(self, where: str, response: httpx.Response) -> Iterator[bytes]:
@@ -162,33 +183,77 @@ class Client:
 
     @contextmanager
     def _deadline(self, where: str) -> Iterator[None]:
-        """Shut the connection down when the response takes too long, whether headers or body trickle."""
-        over = threading.Event()
-
-        def hang_up() -> None:
-            over.set()
-            if self._socket is not None:
-                with suppress(OSError):  # it was closed in the meantime
-                    # Not the TLS socket's own method, which is not made for being called from another thread.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-        timer = threading.Timer(self.limits.deadline.total_seconds(), hang_up)
-        timer.daemon = True
-        timer.start()
+        """Give a response up that takes too long, whether headers or body trickle."""
+        self._watchdog.watch()
         try:
             yield
         except TransientFailure:
-            if not over.is_set():
+            if not self._watchdog.has_barked:
                 raise
         finally:
-            timer.cancel()
+            self._watchdog.rest()
         # A body whose end is the connection's end looks complete after a shutdown.
-        if over.is_set():
+        if self._watchdog.has_barked:
             raise TransientFailure(f"{where}: not complete after {self.limits.deadline.total_seconds():g} s")
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # it was closed in the meantime
+                # Not the TLS socket's own method, which is not made for being called from another thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _remember_socket(self, event: str, info: Mapping[str, Any]) -> None:
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._socket = info["return_value"].get_extra_info("socket")
+
+
+class _Watchdog:
+    """Call a function from a thread when something takes too long.
+
+    One thread for all: as every deadline is equally long, the next one never comes before the one it sleeps to, so that
+    setting a deadline is an assignment and wakes nobody.
+    """
+
+    def __init__(self, patience: timedelta, bark: Callable[[], None]) -> None:
+        self._seconds = patience.total_seconds()
+        self._bark = bark
+        # None once the time was over.
+        self._due: float | None = float("inf")
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self) -> None:
+        """Begin to watch one more thing, in place of the one before."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="deadline", daemon=True)
+            self._thread.start()
+        self._due = time.monotonic() + self._seconds
+
+    def rest(self) -> None:
+        """End the watch, unless the time was over before."""
+        with self._lock:
+            if not self.has_barked:
+                self._due = float("inf")
+
+    @property
+    def has_barked(self) -> bool:
+        """Whether the time was over before the watch ended."""
+        return self._due is None
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._pause()):
+            with self._lock:
+                if self._due is not None and self._due <= time.monotonic():
+                    self._due = None
+                    self._bark()
+
+    def _pause(self) -> float:
+        due = self._due
+        return self._seconds if due is None else min(max(due - time.monotonic(), 0), self._seconds)
 
 
 @contextmanager

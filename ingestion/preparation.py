@@ -13,7 +13,7 @@ from ingestion.drift import Watch
 from ingestion.encoding import encode_lines
 from ingestion.errors import RecordRejected, RecordSkipped
 from ingestion.groups import compile_groups
-from ingestion.types import Cursor, Page, Record, Rejection
+from ingestion.types import Cursor, Page, Record, Records, Rejection
 
 # A page that fails as a whole is tried in halves, down to this many records: one bad record sends so many the slow way.
 GROUP: Final = 16
@@ -120,7 +120,14 @@ class Preparer:
 
     def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
         """Add the records from `start` to `end` at once; False when they need to go one by one."""
-        encoded = self._encode_group(prepared.records[start:end]) if self._encode_group else None
+        if self._encode_group is None:
+            return False
+        records = prepared.records
+        if isinstance(records, Records) and len(records) == end - start:
+            encoded = self._encode_group(records, records.text)
+        else:
+            group = records[start:end]
+            encoded = self._encode_group(group, b"[" + b",".join(group) + b"]")
         if encoded is None:
             return False
         prepared.lines.append(encoded.lines)

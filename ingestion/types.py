@@ -1,7 +1,7 @@
 """The values that travel through the stages; no behaviour, no I/O."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,14 @@ Share = dict[str, Any]
 Row = tuple[Any, ...]
 # One remote object as it was received: a view of its JSON text inside the page's body.
 Record = msgspec.Raw
+
+
+class Records(list[Record]):
+    """The records of one JSON list, and its text."""
+
+    def __init__(self, records: Iterable[Record], text: bytes) -> None:
+        super().__init__(records)
+        self.text = text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

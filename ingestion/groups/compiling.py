@@ -19,6 +19,7 @@ from ingestion.cleaning import MAX_DEPTH, MAX_RECORD_BYTES, Column, may_repeat, 
 from ingestion.drift import Watch
 from ingestion.encoding import NULL
 from ingestion.errors import RecordRejected
+from ingestion.groups.closed import Closed, close, encode_lines
 from ingestion.groups.trees import NULL_MARK, Taken, Tree, plant
 from ingestion.types import Record
 
@@ -28,6 +29,7 @@ _split = msgspec.json.Decoder(list[Record]).decode
 _TINY: Final = re.compile(rb"[0-9][eE]-[0-9]{3}")
 # Strings are found as well, for brackets inside them are none.
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_CONTROLS: Final = re.compile(rb"\\u00[01]")
 # msgspec rounds what is finer than a microsecond; cleaning cuts it off, and counts it.
 _NANOSECONDS: Final = re.compile(rb"[0-9]:[0-9]{2}\.[0-9]{7}")
 
@@ -41,8 +43,8 @@ class Encoded:
     coercions: Counter[str]
 
 
-# None where the group needs a second look.
-EncodeGroup = Callable[[Sequence[Record]], Encoded | None]
+# A group's records, and their JSON as one list; None where the group needs a second look.
+EncodeGroup = Callable[[Sequence[Record], bytes], Encoded | None]
 
 
 def compile_groups(columns: Sequence[Column], watch: Watch) -> EncodeGroup | None:
@@ -69,58 +71,63 @@ class _Groups:
         self._width = len(columns)
         self._whole = columns[-1].path is None
         self._template = "\t".join(["%s"] * len(columns)) + "\n"
+        self._has_json = any(column.kind == "json" for column in columns)
         self._keys = [quoted(column.path[0]) for column in columns if column.is_key and column.path]
         self._decode = msgspec.json.Decoder(list[tree.struct], float_hook=tree.float_hook).decode  # type: ignore[name-defined]
-        closed = tree.closed_struct
-        self._decode_closed = msgspec.json.Decoder(list[closed]).decode if closed else None  # type: ignore[valid-type]
-        if closed:
-            watch.expect(tree.closed_fields())
+        fields = tree.fields
+        self._closed = close(fields, whole=self._whole, null=NULL, mark=NULL_MARK) if fields is not None else None
+        if self._closed is not None:
+            watch.expect(self._closed.expected)
         self._is_plain = _plainness(columns)
 
-    def __call__(self, records: Sequence[Record]) -> Encoded | None:
-        text = b"[" + b",".join(records) + b"]"
-        if b"\n" in text or b"\t" in text or b"\r" in text:
+    def __call__(self, records: Sequence[Record], text: bytes) -> Encoded | None:
+        if len(text) > MAX_RECORD_BYTES:
+            return None
+        encoded = self._encode_closed(self._closed, text, len(records)) if self._closed is not None else None
+        if encoded is not None:
+            return encoded
+        if self._has_json and (b"\n" in text or b"\t" in text or b"\r" in text):
             # Line breaks and tabs between tokens would break the lines; JSON allows none inside its strings.
             try:
                 text = msgspec.json.format(text, indent=-1)
                 records = _split(text)
             except (msgspec.MsgspecError, RecursionError):
                 return None
+        return self._encode(records, text)
+
+    def _encode_closed(self, closed: Closed, text: bytes, records: int) -> Encoded | None:
+        """Encode records that have nothing besides the columns; None when one has, or needs a second look."""
+        try:
+            structs = closed.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if any(_has_twins(text, records, name) for name in self._keys):
+            return None
+        # Records that fit have nothing besides the columns, so that only what those have can be new.
+        if not self._watch.has_seen(closed.kinds(structs)):
+            self._watch.look(text)
+        keys = closed.keys(structs)
+        if b"\\" not in text:
+            return Encoded(lines="".join(closed.plain(structs)), keys=keys, coercions=Counter())
+        # Escapes of control characters: what jsonb refuses, and the mark itself.
+        if b"\\u00" in text and _CONTROLS.search(text):
+            return None
+        texts = encode_lines(structs).decode().split("\n") if self._whole else ()
+        lines = "".join(closed.careful(structs, texts))
+        escaped = _escaped(lines, rows=records, columns=self._width, marks=lines.count(NULL_MARK))
+        return Encoded(lines=escaped, keys=keys, coercions=Counter()) if escaped is not None else None
+
+    def _encode(self, records: Sequence[Record], text: bytes) -> Encoded | None:
+        """Encode any records; None when one needs a second look."""
         self._noted.clear()
-        taken = self._take_closed(text, len(records))
-        # Without a backslash JSON holds no control character, and the columns of a closed group add none.
-        is_clean = taken is not None and b"\\" not in text
-        if taken is None:
-            taken = self._take(text, records)
+        taken = self._take(text, records)
         if taken is None:
             return None
         if self._whole:
             taken.values.append([str(raw, "utf-8") for raw in records])
         lines = "".join([self._template % row for row in zip(*taken.values, strict=True)])
-        if not is_clean and not _needs_no_escape_but_backslashes(lines, len(records), self._width, taken.marks):
-            return None
-        if not is_clean:
-            # The other escapes were just ruled out, so this is all of `encoding.escape`.
-            lines = lines.replace("\\", r"\\")
-        if taken.marks:
-            lines = lines.replace(NULL_MARK, NULL)
-        return Encoded(lines=lines, keys=taken.keys, coercions=Counter(self._noted))
-
-    def _take_closed(self, text: bytes, records: int) -> Taken | None:
-        """Take records that have nothing besides the columns; None when one has, or needs a second look."""
-        if self._decode_closed is None or len(text) > MAX_RECORD_BYTES:
-            return None
-        try:
-            structs = self._decode_closed(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        if (self._whole and b"\\u0000" in text) or any(_has_twins(text, records, name) for name in self._keys):
-            return None
-        taken = self._tree.take(structs, are_closed=True)
-        # Records that fit have nothing besides the columns, so that only what those have can be new.
-        if not self._watch.has_seen(taken.kinds):
-            self._watch.look(text)
-        return taken
+        escaped = _escaped(lines, rows=len(records), columns=self._width, marks=taken.marks)
+        return Encoded(lines=escaped, keys=taken.keys, coercions=Counter(self._noted)) if escaped is not None else None
 
     def _take(self, text: bytes, records: Sequence[Record]) -> Taken | None:
         """Take records that have more than the columns; None when one needs a second look."""
@@ -178,8 +185,13 @@ def _has_twins(text: bytes, records: int, name: bytes) -> bool:
         return True
 
 
-def _needs_no_escape_but_backslashes(lines: str, rows: int, columns: int, marks: int) -> bool:
-    """Whether no value holds a character that ends a column or a line, or stands for NULL."""
+def _escaped(lines: str, *, rows: int, columns: int, marks: int) -> str | None:
+    """Escape lines that hold values as they are; None when one needs another escape than that of the backslash."""
+    # Whether a value holds a character that ends a column or a line, or stands for NULL.
     if lines.count("\n") != rows or lines.count("\t") != rows * (columns - 1):
-        return False
-    return lines.count(NULL_MARK) == marks and "\r" not in lines and "\x00" not in lines
+        return None
+    if lines.count(NULL_MARK) != marks or "\r" in lines or "\x00" in lines:
+        return None
+    # The other escapes were just ruled out, so this is all of `encoding.escape`.
+    lines = lines.replace("\\", r"\\")
+    return lines.replace(NULL_MARK, NULL) if marks else lines

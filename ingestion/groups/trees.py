@@ -11,6 +11,7 @@ import msgspec
 
 from ingestion.cleaning import UNSET, Column, MomentForm, absent_of, bind_value, noter
 from ingestion.encoding import LITERALS
+from ingestion.groups.closed import Field
 
 # Stands for NULL until the backslashes are escaped; a group whose values hold it goes the slow way.
 NULL_MARK: Final = "\x1d"
@@ -31,7 +32,6 @@ class Taken:
     values: list[list[str]] = field(default_factory=list)
     keys: list[Any] = field(default_factory=list)
     marks: int = 0
-    kinds: tuple[frozenset[type], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,46 +64,20 @@ class Tree:
         self._leaves = leaves
         self._branches = branches
         self.struct = branches[0].struct
-        self.closed_struct = self._closed()
         # What makes numbers of fields without a type of their own, exactly.
         has_untyped = any(isinstance(leaf, _Leaf) and leaf.type_ is Any for leaf in leaves)
         self.float_hook = Decimal if has_untyped else None
         self._is_key = [isinstance(leaf, _Leaf) and leaf.column.is_key for leaf in leaves]
 
-    def _closed(self) -> Any:
-        """Make the struct of a record that has nothing but plain values of its columns; None where none can be made.
-
-        A record that fits it needs no second look at what no column takes, for there is none, nor at its depth.
-        """
-        plain = all(
-            isinstance(leaf, _Leaf)
-            and leaf.clean_all is None
-            and leaf.column.kind in ("text", "integer", "boolean")
-            and not (isinstance(leaf.default, str) and not leaf.default.isprintable())
-            and "\\" not in str(leaf.default)
-            for leaf in self._leaves
-        )
-        if len(self._branches) > 1 or not plain:
+    @property
+    def fields(self) -> list[Field] | None:
+        """The columns as fields of the record itself; None where one has to be cleaned or is elsewhere."""
+        leaves = [leaf for leaf in self._leaves if isinstance(leaf, _Leaf) and leaf.clean_all is None]
+        if len(leaves) < len(self._leaves) or len(self._branches) > 1:
             return None
-        root = self._branches[0]
-        # A field that is not there has to be told from one that has the default.
-        fields = [
-            (name, type_, default) if default is msgspec.NODEFAULT else (name, type_ | msgspec.UnsetType, msgspec.UNSET)
-            for name, type_, default in root.fields
-        ]
-        return msgspec.defstruct(
-            "Object", fields, rename=root.rename, kw_only=True, gc=False, forbid_unknown_fields=True
-        )
+        return [Field(column=leaf.column, type_=leaf.type_, default=leaf.default) for leaf in leaves]
 
-    def closed_fields(self) -> list[tuple[str, str, bool]]:
-        """Return the name, the kind of column and whether it is optional, of each field of the closed struct."""
-        return [
-            (leaf.column.path[0], leaf.column.kind, leaf.default is not msgspec.NODEFAULT)
-            for leaf in self._leaves
-            if isinstance(leaf, _Leaf) and leaf.column.path
-        ]
-
-    def take(self, structs: list[Any], *, are_closed: bool = False) -> Taken:
+    def take(self, structs: list[Any]) -> Taken:
         """Return the values of every column.
 
         Raises:
@@ -121,8 +95,6 @@ class Tree:
                 _add(taken, [leaf] * len(structs))
                 continue
             values = list(map(attrgetter(_leaf_name(number)), objects[leaf.branch]))
-            if are_closed and leaf.default is not msgspec.NODEFAULT:
-                values = _filled(taken, values, leaf.default)
             if leaf.clean_all is not None:
                 values = leaf.clean_all(values)
             if is_key:
@@ -130,13 +102,6 @@ class Tree:
             _add(taken, _written(values, leaf.literal))
         taken.keys = keys[0] if len(keys) == 1 else list(zip(*keys, strict=True)) if keys else [()] * len(structs)
         return taken
-
-
-def _filled(taken: Taken, values: list[Any], default: Any) -> list[Any]:
-    """Note the kinds of a closed struct's optional values, and fill the default in."""
-    kinds = frozenset(map(type, values))
-    taken.kinds += (kinds,)
-    return [default if value is msgspec.UNSET else value for value in values] if msgspec.UnsetType in kinds else values
 
 
 def _add(taken: Taken, values: list[Any]) -> None:

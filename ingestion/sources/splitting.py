@@ -8,7 +8,7 @@ import msgspec
 
 from ingestion.errors import RunFailed
 from ingestion.http import Response
-from ingestion.types import Record
+from ingestion.types import Record, Records
 
 # Enough to recognise an error page; a whole payload does not belong in a message.
 SHOWN_CHARACTERS: Final = 120
@@ -87,7 +87,7 @@ def _split(body: bytes, path: tuple[str, ...]) -> list[Record]:
     try:
         for key in path:
             level = _decode_object(level)[key]
-        return _decode_records(level)
+        return Records(_decode_records(level), bytes(level))
     except KeyError as error:
         raise RunFailed("shape", f"there is no {error} on the way to the records at {'.'.join(path)}") from error
     except msgspec.ValidationError as error:
