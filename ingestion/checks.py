@@ -17,6 +17,8 @@
 | ingestion.E013 | a target whose own fields or limits do not fit |
 | ingestion.E014 | a policy for drift that there is not |
 | ingestion.E015 | parts that the source cannot be cut into |
+| ingestion.E016 | a related row that cannot be found as the feed says |
+| ingestion.E017 | a missing related row that cannot become what the feed says |
 """
 
 import re
@@ -93,7 +95,7 @@ def _check_columns(feed: Feed) -> Iterator[Error]:
             yield from _check_type(feed, known[name], feeds.as_rule(rule))
     filled = {known[name].name for name in [*feed.columns, *feeds.own_fields(feed.target)] if name in known}
     for field in dict.fromkeys(known.values()):
-        if field.name not in filled and not _database_fills(field):
+        if field.name not in filled and not feeds.database_fills(field):
             yield _error(
                 feed,
                 "E006",
@@ -108,10 +110,33 @@ def _check_type(feed: Feed, field: ModelField, rule: Rule) -> Iterator[Error]:
         yield _error(feed, "E007", f"{what}, and the database makes its values.", "Leave it out of the feed.")
     elif feeds.kind_of(field) is None:
         yield _error(feed, "E007", f"{what}, which is not supported.", "Leave it out of the feed.")
+    elif rule.relation is not None:
+        yield from _check_relation(feed, field, rule)
     elif not feeds.rule_fits(field, rule):
         yield _misfit(feed, what, rule)
     elif problem := cleaning.problem_of(rule):
         yield _error(feed, "E012", f"The rule for {field.name} cannot be used: {problem}.", "Correct the option.")
+
+
+def _check_relation(feed: Feed, field: ModelField, rule: Rule) -> Iterator[Error]:
+    """Check a relation whose rows are found by other fields than the one it refers to."""
+    assert rule.relation is not None
+    if problem := cleaning.problem_of(rule):
+        yield _error(feed, "E012", f"The rule for {field.name} cannot be used: {problem}.", "Correct the option.")
+        return
+    problems = [*feeds.problems_by(field, rule)]
+    for problem, hint in problems:
+        yield _error(feed, "E016", problem, hint)
+    if problems:
+        return
+    missing = rule.relation.missing
+    for problem in feeds.problems_of_missing(feed.target, field, rule.relation, is_key=_is_key(feed, field)):
+        hint = "Give the field a default in defaults=…, or choose another one of missing=…."
+        yield _error(feed, "E017", f"{field.name} with missing={missing!r}: {problem}", hint)
+
+
+def _is_key(feed: Feed, field: ModelField) -> bool:
+    return bool({field.name, field.attname} & set(feed.target.key_fields))
 
 
 def _misfit(feed: Feed, what: str, rule: Rule) -> Error:
@@ -144,7 +169,7 @@ def _check_key(feed: Feed) -> Iterator[Error]:
                 f"No unique constraint of {model._meta.label} covers the key ({', '.join(key)}) of current rows.",
                 f"Add UniqueConstraint(fields=…, condition=Q({feed.target.valid_to}=None), name=…), and migrate.",
             )
-    elif not _is_unique(model, fields):
+    elif not feeds.is_unique(model, fields):
         yield _error(
             feed,
             "E004",
@@ -250,29 +275,6 @@ def _check_defaults(feed: Feed) -> Iterator[Error]:
         feeds.resolve(feed)
     except ConfigurationError as error:
         yield _error(feed, "E011", f"{error}.", "Change the default of the rule or of the model's field.")
-
-
-def _database_fills(field: ModelField) -> bool:
-    """Whether a row without this column can be inserted by SQL alone."""
-    return field.null or field.has_db_default() or isinstance(field, models.AutoField | models.GeneratedField)
-
-
-def _is_unique(model: type[models.Model], key: set[str]) -> bool:
-    """Whether ON CONFLICT on exactly these fields finds an index to use."""
-    options = model._meta
-    if not key:
-        return False
-    if len(key) == 1 and options.get_field(next(iter(key))).unique:  # type: ignore[union-attr]  # concrete fields have it
-        return True
-    if any(set(fields) == key for fields in options.unique_together):
-        return True
-    return any(
-        isinstance(constraint, models.UniqueConstraint)
-        and set(constraint.fields) == key
-        and constraint.condition is None
-        and constraint.deferrable is None
-        for constraint in options.constraints
-    )
 
 
 def _is_unique_among_current(target: History, key: set[str]) -> bool:

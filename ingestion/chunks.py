@@ -172,12 +172,12 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
         loaded, refused = writer.write(chunk.pages)
         rejections = chunk.rejections + refused
         endings.note_rejected(cursor, part, plan, chunk.pages, rejections)
-        counts = _counts(chunk, loaded, rejections)
+        counts = _counts(chunk, loaded, rejections, writer.coercions)
         ending = endings.Ending(state=State.RUNNING)
         if chunk.following is None:
             ending = endings.finish(cursor, part, plan, counts, wanted)
             loaded += ending.finished
-            counts = _counts(chunk, loaded, rejections)
+            counts = _counts(chunk, loaded, rejections, writer.coercions)
     keys = chunk.keys if plan.table.key else ()
     run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
     check_reject_limit(run, plan.feed.reject_limit, rejections)
@@ -211,7 +211,7 @@ def _check_pages(run: Run, plan: Plan) -> None:
         raise RunFailed("too_many_pages", f"{run.pages} pages in all parts, of at most {most}")
 
 
-def _counts(chunk: Chunk, loaded: Loaded, rejections: Sequence[Rejection]) -> Counts:
+def _counts(chunk: Chunk, loaded: Loaded, rejections: Sequence[Rejection], coercions: Counter[str]) -> Counts:
     return Counts(
         pages=sum(page.number > 0 for page in chunk.pages),
         read=chunk.read,
@@ -222,7 +222,7 @@ def _counts(chunk: Chunk, loaded: Loaded, rejections: Sequence[Rejection]) -> Co
         duplicates=loaded.duplicates,
         rejected=len(rejections),
         skipped=chunk.skipped,
-        coercions=chunk.coercions,
+        coercions=chunk.coercions + coercions,
     )
 
 

@@ -4,6 +4,7 @@ Follows https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"; ar
 "Array Input and Output Syntax" and "Range Input/Output" of the manual.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Final
@@ -31,6 +32,15 @@ def escape(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r", r"\r")
     return text
+
+
+def unescape(text: str) -> str:
+    """Undo `escape`."""
+    return _ESCAPED.sub(lambda found: _PLAIN_OF[found[0]], text) if "\\" in text else text
+
+
+_PLAIN_OF: Final = {escaped: plain for plain, escaped in ESCAPES.items()}
+_ESCAPED: Final = re.compile("|".join(map(re.escape, _PLAIN_OF)))
 
 
 def _boolean(value: bool) -> str:

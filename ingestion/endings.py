@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import DatabaseError, transaction
 
-from ingestion import loaders, sqlstates
+from ingestion import loaders, relating, sqlstates
 from ingestion.cleaning import compile_columns
 from ingestion.errors import RecordRejected, RecordSkipped, RunFailed
 from ingestion.feeds import Mirror, Plan, Replace
@@ -78,13 +78,13 @@ def note_rejected(
         return
     records = {page.number: page.records for page in pages}
     clean = compile_columns([column for column in plan.columns if column.is_key], plan.feed.rules)
-    keys: list[Any] = []
+    rows: list[tuple[Any, ...]] = []
     for rejection in rejections:
         try:
-            row = clean(records[rejection.page][rejection.position])
+            rows.append(clean(records[rejection.page][rejection.position]))
         except (RecordRejected, RecordSkipped):
             continue
-        keys.append(row[0] if len(row) == 1 else row)
+    keys = relating.known_keys(cursor, plan, rows)
     mode.note_rejected(cursor, tables_of(part), keys, unreadable=len(rejections) - len(keys))
 
 

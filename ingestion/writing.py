@@ -1,14 +1,14 @@
 """Lines into the table in the feed's write mode; records that the database refuses are found, the others loaded."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from django.db import DatabaseError, transaction
 
-from ingestion import loaders, sqlstates
-from ingestion.cleaning import key_text
+from ingestion import loaders, relating, sqlstates
+from ingestion.cleaning import compile_key, key_text
 from ingestion.errors import RecordRejected, RunFailed
 from ingestion.feeds import Plan, RejectLimit
 from ingestion.loaders import Lines, Loaded, RunTables, Wanted
@@ -16,6 +16,10 @@ from ingestion.models import Run
 from ingestion.preparation import Prepared, reject
 from ingestion.streams import StringIteratorIO
 from ingestion.types import Rejection
+
+# Rows of one chunk that find each other in it are loaded in turns, parents first; deeper ones count as missing, because
+# each level takes statements of its own.
+LEVELS: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,28 +34,56 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """What it takes to write lines: an open cursor in a transaction, the plan, the run's tables, what to return."""
+    """What it takes to write lines: an open cursor in a transaction, the plan, the run's tables, what to return.
+
+    `coercions` counts what was done about missing related rows.
+    """
 
     cursor: Any
     plan: Plan
     tables: RunTables
     wanted: Wanted
+    coercions: Counter[str] = field(default_factory=Counter)
 
     def write(self, pages: Sequence[Prepared]) -> tuple[Loaded, list[Rejection]]:
-        """Load the lines of the pages; return also the records that the database refused.
+        """Load the lines of the pages; return also the records without a related row, or that the database refused.
 
         Raises:
             RunFailed: COPY did not store what it was given, or the database refused too many records.
             django.db.DatabaseError: the database refused, and not because of a record.
         """
+        return self._write_related(pages) if self.plan.relations else self._write(pages, self.wanted)
+
+    def _write_related(self, pages: Sequence[Prepared]) -> tuple[Loaded, list[Rejection]]:
+        """Look the related rows up, then load; lines whose related row is another line are loaded after that."""
+        loaded, rejections = Loaded(), []
+        if self.plan.table.key and any(relation.offers for relation in self.plan.relations):
+            # The last line of a key wins; in turns it might come before the first.
+            unique = relating.latest(pages)
+            loaded, pages = Loaded(duplicates=_lines(pages) - _lines(unique)), unique
+        turns, may_wait = 0, True
+        while pages:
+            settled = relating.settle(self.cursor, self.plan, pages, may_wait=may_wait)
+            self.coercions.update(settled.coercions)
+            wanted = replace(self.wanted, sample_size=max(0, self.wanted.sample_size - len(loaded.sample)))
+            written, refused = self._write(settled.pages, wanted)
+            loaded += written
+            rejections += settled.rejections + refused
+            turns += 1
+            pages, may_wait = settled.waiting, turns + 1 < LEVELS and _lines(settled.pages) > 0
+        return loaded, rejections
+
+    def _write(self, pages: Sequence[Prepared], wanted: Wanted) -> tuple[Loaded, list[Rejection]]:
         keys = [key for page in pages for key in page.keys]
         lines = Lines(open=lambda: StringIteratorIO(text for page in pages for text in page.lines), keys=keys)
         try:
-            return self._load(lines, self.wanted), []
+            return self._load(lines, wanted), []
         except DatabaseError as error:
             if not sqlstates.is_about_a_record(error):
                 raise
         latest = latest_lines(pages, by_key=bool(self.plan.table.key))
+        if self.plan.own_references:
+            latest = parents_first(latest, self.plan.own_references)
         refused: list[Rejection] = []
         loaded = self._halve(latest, refused)
         return replace(loaded, duplicates=loaded.duplicates + len(keys) - len(latest)), refused
@@ -106,24 +138,51 @@ def latest_lines(pages: Sequence[Prepared], *, by_key: bool) -> list[Line]:
     """Return the pages line by line; of each key the last one, where there are keys."""
     latest: dict[Hashable, Line] = {}
     for page in pages:
-        # Not splitlines: values may hold characters that it takes for line ends, but COPY does not.
-        texts = "".join(page.lines).split("\n")[:-1]
-        for text, key, position in zip(texts, page.keys, page.positions, strict=True):
+        for text, key, position in zip(relating.texts(page), page.keys, page.positions, strict=True):
             name = key if by_key else len(latest)
             latest.pop(name, None)
             latest[name] = Line(text=f"{text}\n", key=key, page=page, position=position)
     return list(latest.values())
 
 
+def parents_first(lines: list[Line], references: Sequence[tuple[int, int]]) -> list[Line]:
+    """Return the lines with those that others refer to before them, so that a half holds no child without its parent.
+
+    Args:
+        references: places in a line of a value that refers to another line, and of what it refers to there.
+    """
+    rows = [line.text[:-1].split("\t") for line in lines]
+    parents: dict[int, list[int]] = {number: [] for number in range(len(rows))}
+    for place, target in references:
+        offered = {row[target]: number for number, row in enumerate(rows)}
+        for number, row in enumerate(rows):
+            if row[place] in offered:
+                parents[number].append(offered[row[place]])
+    return [lines[number] for number in _after_parents(parents)]
+
+
+def _after_parents(parents: dict[int, list[int]]) -> Iterator[int]:
+    """Yield every number once, its parents before it but where they go round in a circle."""
+    visited: set[int] = set()
+    for start in parents:
+        stack = [(start, False)]
+        while stack:
+            number, are_parents_done = stack.pop()
+            if are_parents_done:
+                yield number
+            elif number not in visited:
+                visited.add(number)
+                stack += [(number, True), *((parent, False) for parent in parents[number])]
+
+
 def _refusal(line: Line, error: DatabaseError, plan: Plan) -> Rejection:
     rejected = RecordRejected(sqlstates.reason(error), field=sqlstates.field(error), detail=sqlstates.message(error))
-    return reject(
-        rejected,
-        page=line.page.number,
-        position=line.position,
-        raw=line.page.records[line.position],
-        key=key_text(line.key) if plan.table.key else None,
-    )
+    raw = line.page.records[line.position]
+    key = key_text(line.key) if plan.table.key else None
+    if any(relation.key_first is not None for relation in plan.relations):
+        # The line's key refers to a row by now; rejects have what the record has.
+        key = compile_key(plan.columns, plan.feed.rules)(raw)
+    return reject(rejected, page=line.page.number, position=line.position, raw=raw, key=key)
 
 
 def check_reject_limit(run: Run, limit: RejectLimit, rejections: list[Rejection]) -> None:
@@ -137,6 +196,10 @@ def check_reject_limit(run: Run, limit: RejectLimit, rejections: list[Rejection]
             "reject_limit",
             f"{run.rejected} of {run.read} records were rejected; in the last chunk: {reasons(rejections)}",
         )
+
+
+def _lines(pages: Sequence[Prepared]) -> int:
+    return sum(len(page.keys) for page in pages)
 
 
 def reasons(rejections: list[Rejection]) -> str:

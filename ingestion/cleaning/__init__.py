@@ -18,6 +18,7 @@ from ingestion.cleaning.declaring import (
     json,
     mapped,
     problem_of,
+    related,
     text,
     time,
     timestamp,
@@ -35,7 +36,7 @@ from ingestion.cleaning.decoding import (
 from ingestion.cleaning.keys import FindKey, compile_key, key_text
 from ingestion.cleaning.kinds import KINDS, absent_of, bind_value
 from ingestion.cleaning.rows import CleanRecord, clean_default, compile_columns, noter, storable
-from ingestion.cleaning.rules import UNSET, Column, MomentForm, RecordRule, Rule
+from ingestion.cleaning.rules import UNSET, Column, MomentForm, RecordRule, RelationForm, Rule
 
 __all__ = [
     "KINDS",
@@ -47,6 +48,7 @@ __all__ = [
     "FindKey",
     "MomentForm",
     "RecordRule",
+    "RelationForm",
     "Rule",
     "absent_of",
     "binary",
@@ -72,6 +74,7 @@ __all__ = [
     "noter",
     "problem_of",
     "quoted",
+    "related",
     "storable",
     "text",
     "time",

@@ -11,7 +11,17 @@ from dataclasses import replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from ingestion.cleaning.rules import UNSET, BinaryForm, BooleanForm, JsonForm, MomentForm, NumberForm, Rule, TextForm
+from ingestion.cleaning.rules import (
+    UNSET,
+    BinaryForm,
+    BooleanForm,
+    JsonForm,
+    MomentForm,
+    NumberForm,
+    RelationForm,
+    Rule,
+    TextForm,
+)
 
 UNITS: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 NORMAL_FORMS: Final = ("NFC", "NFD", "NFKC", "NFKD")
@@ -21,6 +31,7 @@ ROUNDINGS: Final = {
     "down": decimals.ROUND_DOWN,
 }
 ENCODINGS: Final = ("base64", "base64url", "hex")
+MISSING: Final = ("reject", "null", "create")
 
 
 def field(path: str) -> Rule:
@@ -165,6 +176,32 @@ def binary(path: str | Rule, *, encoding: str, default: Any = UNSET) -> Rule:
     return _typed(path, "binary", default, form=BinaryForm(encoding=encoding))
 
 
+def related(
+    path: str | Rule | tuple[str | Rule, ...],
+    *,
+    by: str | tuple[str, ...],
+    missing: str = "reject",
+    defaults: Mapping[str, Any] | None = None,
+) -> Rule:
+    """Find the related row by other fields of its model than the one a relation refers to.
+
+    Args:
+        path: where their values are: a path or a rule, or one for each field. They are cleaned by those fields' types.
+        by: the field or fields of the related model; a unique constraint has to cover exactly these.
+        missing: what becomes of a record whose related row is not there: `"reject"` puts it into the quarantine with
+            `missing_relation`, `"null"` loads it without, `"create"` makes the related row.
+        defaults: the other fields of a row that is made: values, or functions that give one.
+    """
+    parts = path if isinstance(path, tuple) else (path,)
+    form = RelationForm(
+        by=(by,) if isinstance(by, str) else tuple(by),
+        parts=tuple(field(part) if isinstance(part, str) else part for part in parts),
+        missing=missing,
+        defaults=defaults or {},
+    )
+    return Rule(path=(), relation=form)
+
+
 whole_record: Final = Rule(path=None, kind="json")
 
 
@@ -176,6 +213,8 @@ def lookup_text(value: Any) -> str:
 def problem_of(rule: Rule) -> str | None:
     """Return what is wrong with a rule's options, or None."""
     form = rule.form
+    if rule.relation is not None:
+        return _problem_of_relation(rule, rule.relation)
     if isinstance(form, TextForm) and form.normalise and form.normalise not in NORMAL_FORMS:
         return f"normalise is one of {', '.join(NORMAL_FORMS)}, not {form.normalise!r}"
     if isinstance(form, NumberForm):
@@ -209,6 +248,20 @@ def _problem_of_moment(form: MomentForm) -> str | None:
     if not isinstance(formats, tuple) or any("%" not in one for one in formats):
         return f"formats is a tuple of formats of strptime, not {formats!r}"
     return None
+
+
+def _problem_of_relation(rule: Rule, form: RelationForm) -> str | None:
+    if rule != Rule(path=(), relation=form) or any(part.relation for part in form.parts):
+        return "related goes around other rules, related(text(…), by=…)"
+    if form.missing not in MISSING:
+        return f"missing is one of {', '.join(MISSING)}, not {form.missing!r}"
+    if not form.by or len(form.parts) != len(form.by) or len(set(form.by)) != len(form.by):
+        return f"there is one path for each field of by, not {len(form.parts)} for {len(form.by)}"
+    if form.defaults and form.missing != "create":
+        return "defaults are for missing='create'"
+    if any(part.truncate for part in form.parts):
+        return "text that was cut would find another row"
+    return next(filter(None, map(problem_of, form.parts)), None)
 
 
 def _moment(path: str | Rule, kind: str, default: Any, form: MomentForm) -> Rule:

@@ -74,11 +74,24 @@ Form: TypeAlias = TextForm | NumberForm | BooleanForm | MomentForm | BinaryForm 
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelationForm:
+    """By what fields of its model a related row is found, one rule for each, and what becomes of a missing one.
+
+    `defaults` fill the other fields of a row that is made.
+    """
+
+    by: tuple[str, ...]
+    parts: tuple["Rule", ...]
+    missing: str = "reject"
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rule:
     """What a feed says about one column.
 
-    `path` is where the value is: None for the whole record, empty where `compute` or `constant` gives it. `others` are
-    tried in turn where there is nothing at `path`.
+    `path` is where the value is: None for the whole record, empty where `compute`, `constant` or `relation` gives it.
+    `others` are tried in turn where there is nothing at `path`.
     """
 
     path: tuple[str, ...] | None
@@ -90,6 +103,7 @@ class Rule:
     constant: Any = UNSET
     mapping: Mapping[str, Any] | None = None
     form: Form | None = None
+    relation: RelationForm | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from ingestion.loaders.copying import append, check_constraints, copy, move_sequence, prepare_transaction
 from ingestion.loaders.history import Versions
+from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
 from ingestion.loaders.merging import upsert
 from ingestion.loaders.modes import Appending, FinishingMode, Mirroring, Mode, Replacing, Upserting, Versioning
 from ingestion.loaders.tables import (
@@ -21,13 +22,16 @@ __all__ = [
     "Appending",
     "Cursor",
     "Difference",
+    "Filler",
     "FinishingMode",
     "Lines",
     "Loaded",
+    "Lookup",
     "Mark",
     "Mirroring",
     "Missing",
     "Mode",
+    "Natural",
     "Replacing",
     "RunTables",
     "Scope",
@@ -40,7 +44,9 @@ __all__ = [
     "append",
     "check_constraints",
     "copy",
+    "create",
     "drop_tables",
+    "find",
     "left_behind",
     "move_sequence",
     "prepare_transaction",

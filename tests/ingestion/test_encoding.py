@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestion.cleaning import KINDS
-from ingestion.encoding import ENCODERS, ESCAPES, encode_lines, escape
+from ingestion.encoding import ENCODERS, ESCAPES, encode_lines, escape, unescape
 from ingestion.streams import StringIteratorIO
 
 # What PostgreSQL's text can hold: everything but NUL and surrogates.
@@ -246,3 +246,8 @@ def test_values_of_every_type_come_back_from_postgres_as_they_were(db, name, dat
 
 def test_every_kind_is_tried_on_postgres():
     assert {kind_of(name) for name in STORED} | {"text", "integer", "boolean", "json"} == KINDS
+
+
+@pytest.mark.parametrize("text", ["", "a", "\\", "\\N", "\\\\t", "a\tb\nc\rd\\", "\\t\\n\\r", "\\\t\\\n"])
+def test_unescape_undoes_escape(text):
+    assert unescape(escape(text)) == text
