@@ -14,13 +14,14 @@ DEV := $(call stamp,dev)
 BENCH := $(subst installed-,bench/installed-,$(call stamp,bench))
 
 .DEFAULT_GOAL := help
-.PHONY: help up run-up test check bench lock npm clean
+.PHONY: help up run-up test check bench faults lock npm clean
 
 help:
 	@echo 'make up          install, start everything, sync the sample photos, stay until Ctrl-C'
 	@echo 'make up ONCE=1   the same, but end after that first run (exit 0 if it succeeded, else 1)'
 	@echo 'make test        run the whole test suite on real servers'
 	@echo 'make check       run the formatter, the linters, the type checker and the deployment checks'
+	@echo 'make faults      kill, cut, freeze and duplicate whatever takes part in a run, for about an hour'
 	@echo 'make bench       measure; nothing else should run on the machine'
 	@echo 'make lock        resolve the dependencies of pyproject.toml again'
 	@echo 'make clean       delete .venv, caches and the embedded database with everything in it'
@@ -60,6 +61,9 @@ check: $(DEV)
 
 bench: $(DEV) $(BENCH)
 	$(PY) -m tests.bench $(ARGS)
+
+faults: $(DEV)
+	@$(PY) -m tests.faults $(ARGS)
 
 lock: $(DEV)
 	$(call compile,core)

@@ -6,8 +6,10 @@ from celery import Celery
 from celery.signals import beat_init, celeryd_init
 
 from ingestion import owners
+from worker import transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+transport.install()
 
 app = Celery("config")
 app.config_from_object("django.conf:settings", namespace="CELERY")

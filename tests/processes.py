@@ -66,11 +66,16 @@ class Stack:
         )
         return summary
 
-    def start(self, name: str, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a process in a group of its own; its output goes to `<name>.log` in the data directory."""
+    def start(
+        self, name: str, *command: str, wrapper: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a process in a group of its own; its output goes to `<name>.log` in the data directory.
+
+        `wrapper` is a program with its arguments that is given the process' command.
+        """
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*wrapper, sys.executable, "-m", *command],
                 cwd=ROOT, env=self.environment | environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._started.append(process)

@@ -1,0 +1,77 @@
+"""Kill points: named places of a run where a process can be told to end, stop or hang.
+
+The engine knows nothing of them: in the processes of the fault tests, `install` wraps the functions at these places. A
+point is armed by a file of its name in the folder, or of a feed's name and its own with a hyphen; whoever removes the
+file acts, so that each arming acts once.
+"""
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import structlog
+
+# Where each point is: module, function (or class and method), and whether it comes before or after the call.
+PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
+    "claimed": ("ingestion.runs", "claim", "after"),
+    "fetching": ("ingestion.http", "Client.get", "before"),
+    "fetched": ("ingestion.http", "Client.get", "after"),
+    "copying": ("ingestion.streams", "StringIteratorIO.read", "after"),
+    "copied": ("ingestion.runs", "commit", "before"),
+    "committing": ("ingestion.runs", "commit", "after"),
+    "committed": ("ingestion.chunks", "load", "after"),
+    "ending": ("ingestion.runs", "end", "before"),
+    "acknowledging": ("ingestion.pipeline", "advance", "after"),
+}
+
+
+def install(folder: str) -> None:
+    """Wrap every place; each looks for its file at every call."""
+    for name, (module, path, when) in PLACES.items():
+        *owners, function = path.split(".")
+        owner = functools.reduce(getattr, owners, import_module(module))
+        setattr(owner, function, _watched(getattr(owner, function), Path(folder, name), when))
+
+
+def _watched(function: Callable[..., Any], file: Path, when: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        if when == "before":
+            _look(file)
+        returned = function(*args, **kwargs)
+        if when == "after":
+            _look(file)
+        return returned
+
+    return watched
+
+
+def _look(file: Path) -> None:
+    _act(file)
+    # Bound in the thread that advances a part, not in the one that fetches for it.
+    if feed := structlog.contextvars.get_contextvars().get("feed"):
+        _act(file.with_name(f"{feed}-{file.name}"))
+
+
+def _act(file: Path) -> None:
+    """Do what the file says: `kill`, `stop` or `hang SECONDS`; `always kill` stays armed."""
+    try:
+        words = file.read_text().split()
+        if words[0] == "always":
+            words.pop(0)
+        else:
+            file.unlink()
+    except FileNotFoundError:
+        return
+    match words:
+        case ["kill"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case ["stop"]:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case ["hang", seconds]:
+            time.sleep(float(seconds))

@@ -1,0 +1,177 @@
+"""Processes killed, stopped and continued: faults 1, 2, 5 and 7."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from tests.faults.catalogue import Trial, case
+from tests.faults.surroundings import Surroundings, Worker, signal_all, until_gone
+from tests.processes import wait_until
+
+# A run goes on within this time, whatever was killed: FAULTS 1 and 2.
+RECOVERY_SECONDS = 30
+# Where a process dies: while fetching, in the COPY, around the COMMIT, and before the message is acknowledged.
+PLACES = ("copying", "committing", "acknowledging", "claimed", "fetching", "copied", "committed", "ending")
+
+
+def strike_until_done(trial: Trial, strike: Callable[[], bool]) -> None:
+    """Start runs one after the other and strike at random instants of them, until all strikes are spent."""
+    around, left = trial.around, trial.strikes
+    while left:
+        around.fresh()
+        run = around.trigger()
+        trial.runs += 1
+        while left and not around.has_ended(run):
+            time.sleep(trial.chance.uniform(0, 2))
+            if around.has_ended(run) or not strike():
+                continue
+            left -= 1
+            trial.recovered.append(around.recovery_seconds(run))
+        around.verdict(run)
+    assert max(trial.recovered) < RECOVERY_SECONDS, f"recovered after {max(trial.recovered):.1f} s"
+
+
+@case(1, quick=3)
+def _child_killed_at_each_point(trial: Trial) -> None:
+    """Pool child killed at each point: claimed, fetching, in the COPY, around the COMMIT, ending, before the ack."""
+    around = trial.around
+    with around.workers():
+        for place in PLACES[: trial.strikes]:
+            around.fresh(alpha=2_000)
+            if place in ("claimed", "ending", "acknowledging"):
+                point = around.arm(place)
+                run = around.trigger()
+            else:
+                run = around.trigger()
+                around.wait_for(run)
+                point = around.arm(place)
+            trial.runs += 1
+            until_gone(point)
+            trial.recovered.append(around.recovery_seconds(run))
+            around.verdict(run)
+    assert max(trial.recovered) < RECOVERY_SECONDS
+
+
+@case(1, is_random=True, quick=1)
+def _child_killed_at_random(trial: Trial) -> None:
+    """Pool child killed at random instants."""
+    with trial.around.workers() as [worker]:
+        strike_until_done(trial, worker.kill_child)
+
+
+@case(2, is_random=True, quick=1)
+def _group_killed_beside_another(trial: Trial) -> None:
+    """The working one of two workers killed whole at random instants, started again later."""
+    around = trial.around
+    with around.workers(2) as workers:
+
+        def strike() -> bool:
+            owner = owner_of(around, workers)
+            if owner is None:
+                return False
+            owner.kill()
+            owner.restart()
+            return True
+
+        strike_until_done(trial, strike)
+
+
+@case(2)
+def _only_group_killed(trial: Trial) -> None:
+    """The only worker killed whole in mid-run, started again 2 s later."""
+    around = trial.around
+    with around.workers() as [worker]:
+        for _ in range(3):
+            around.fresh()
+            run = around.trigger()
+            trial.runs += 1
+            around.wait_for(run, records=trial.chance.randrange(1, 5_000))
+            worker.kill()
+            time.sleep(2)
+            worker.restart()
+            trial.recovered.append(2 + around.recovery_seconds(run))
+            around.verdict(run)
+    assert max(trial.recovered) < RECOVERY_SECONDS
+
+
+@case(2)
+def _group_on_another_host_killed(trial: Trial) -> None:
+    """A worker on what is another host to the others (its own pid namespace) killed whole: only its lease tells."""
+    around = trial.around
+    for _ in range(3):
+        around.fresh()
+        elsewhere = around.worker(wrapper=("unshare", "--pid", "--fork", "--kill-child"))
+        elsewhere.wait_until_ready()
+        run = around.trigger()
+        trial.runs += 1
+        around.wait_for(run)
+        with around.workers():
+            elsewhere.kill()
+            trial.recovered.append(around.recovery_seconds(run))
+            around.verdict(run)
+    assert max(trial.recovered) < RECOVERY_SECONDS
+
+
+def owner_of(around: Surroundings, workers: list[Worker]) -> Worker | None:
+    """Return the worker whose child advances a part."""
+    owners = {int(owner.split(":")[-2]) for (owner,) in around.query(
+        "SELECT owner FROM ingestion_part WHERE state = 'running' AND owner <> ''"
+    )}  # fmt: skip
+    return next((worker for worker in workers if owners & set(worker.children())), None)
+
+
+@case(5, quick=1)
+def _stopped_in_the_copy(trial: Trial) -> None:
+    """Pool child stopped in the COPY until its part was taken over, then continued."""
+    zombie(trial, "copying")
+
+
+@case(5)
+def _stopped_while_fetching(trial: Trial) -> None:
+    """Pool child stopped while fetching until its part was taken over, then continued."""
+    zombie(trial, "fetched")
+
+
+@case(5)
+def _stopped_before_commit(trial: Trial) -> None:
+    """Pool child stopped between COPY and COMMIT, holding its locks, until its part was taken over, then continued."""
+    zombie(trial, "committing")
+
+
+def zombie(trial: Trial, place: str) -> None:
+    around = trial.around
+    around.fresh()
+    with around.workers(2):
+        run = around.trigger()
+        trial.runs += 1
+        around.wait_for(run)
+        until_gone(around.arm(place, "stop"))
+        [(owner, epoch)] = around.query("SELECT owner, epoch FROM ingestion_part WHERE run_id = %s", run)
+        pid = int(owner.split(":")[-2])
+        began = time.monotonic()
+        taken = "SELECT 1 FROM ingestion_part WHERE run_id = %s AND epoch > %s AND owner <> %s"
+        wait_until(lambda: around.query(taken, run, epoch, owner), seconds=90, what="the takeover")
+        trial.recovered.append(time.monotonic() - began)
+        before = around.read(run)
+        os.kill(pid, signal.SIGCONT)
+        around.verdict(run, seconds=120)
+        trial.notes.append(f"taken over at {before} records")
+
+
+@case(7)
+def _poison(trial: Trial) -> None:
+    """A part whose worker dies at every attempt, beside a good one."""
+    around = trial.around
+    around.fresh(alpha=2_000, beta=2_000)
+    with around.workers():
+        around.arm("beta-copying", "always kill")
+        good, poison = around.trigger("alpha"), around.trigger("beta")
+        trial.runs += 2
+        wait_until(lambda: around.has_ended(good), what="the good run's end")
+        wait_until(lambda: around.has_ended(poison), seconds=240, what="the poison's end")
+    assert (around.state(good), around.state(poison)) == ("succeeded", "failed")
+
+
+def continue_all(pids: list[int]) -> None:
+    signal_all(pids, signal.SIGCONT)
