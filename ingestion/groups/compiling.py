@@ -27,6 +27,9 @@ _split = msgspec.json.Decoder(list[Record]).decode
 
 # Numbers so small that a float may make zero of them without an error.
 _TINY: Final = re.compile(rb"[0-9][eE]-[0-9]{3}")
+# Numbers that jsonb may not hold: zeros and fractions that are no matter for a float. So much may be in a string, too.
+_LONG_EXPONENT: Final = re.compile(rb"[eE][+-]?[0-9]{4,}[\s,}\]]")
+_LONG_FRACTION: Final = re.compile(rb"\.[0-9]{8000}")
 # Strings are found as well, for brackets inside them are none.
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _CONTROLS: Final = re.compile(rb"\\u00[01]")
@@ -149,7 +152,7 @@ def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]],
     has_times = not kinds.isdisjoint({"timestamp", "time"})
 
     def is_plain(text: bytes, records: Sequence[Record]) -> bool:
-        if len(text) > MAX_RECORD_BYTES:
+        if len(text) > MAX_RECORD_BYTES or _has_long_numbers(text, records):
             return False
         # The list and each record have one bracket; a record deeper than the limit has that many more.
         if text.count(b"{") + text.count(b"[") >= len(records) + MAX_DEPTH and any(
@@ -165,6 +168,13 @@ def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]],
         return not is_nested_key and not any(_has_twins(text, len(records), name) for name in names)
 
     return is_plain
+
+
+def _has_long_numbers(text: bytes, records: Sequence[Record]) -> bool:
+    """Whether there may be a number that jsonb cannot hold, though a float can."""
+    if _LONG_EXPONENT.search(text):
+        return True
+    return max(map(len, records), default=0) > 8000 and _LONG_FRACTION.search(text) is not None
 
 
 def _is_too_deep(record: bytes) -> bool:

@@ -144,6 +144,10 @@ def test_the_limit_of_size_is_16_mebibytes():
         ([b'{"id":1,"id":2}', b'{"id":2}'], True),
         ([b'{"id":1,"user":{"id":2},"id":2}'], True),
         ([b'{"id":1,"user":{"id":2}}', b'{"id":2,"id":null}'], True),
+        # The one makes up for the other.
+        ([b'{"id":1,"id":2}', b'{"\\u0069d":2}'], True),
+        ([b'{"id":1,"id":2}', b'{"i\\u0064":2}'], True),
+        ([b'{"id":1,"t":"\\u00e9\\n"}', b'{"id":2,"t":"\\\\"}'], False),
     ],
 )
 def test_a_name_that_is_there_twice_is_noticed_among_many_records(records, expected):
