@@ -1,6 +1,5 @@
 """Runs: what each one did, how long it took and why it ended; an active one refreshes itself."""
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -13,10 +12,10 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from ingestion import drift
-from ingestion.admin import formats, links
+from ingestion.admin import formats, links, parts
 from ingestion.admin.intervening import InterventionsAdmin
-from ingestion.admin.windows import REFRESH_SECONDS, ReadOnlyInline
-from ingestion.models import ACTIVE, Attempt, Part, Run, Trigger
+from ingestion.admin.windows import REFRESH_SECONDS
+from ingestion.models import ACTIVE, Attempt, Run, Trigger
 
 # A long run has one for each minute of each of its parts; the newest tell what is going on.
 SHOWN_ATTEMPTS: Final = 50
@@ -48,37 +47,6 @@ def _counter(name: str) -> Callable[["RunAdmin", Run], str]:
     return admin.display(description=name)(shown)
 
 
-class PartInline(ReadOnlyInline):
-    """The run's parts: where each is, who advances it and what it waits for."""
-
-    model = Part
-    fields = (
-        "shown_state", "waiting_for", "attempts", "shown_next_attempt", "owner", "shown_lease", "epoch", "shown_cursor",
-    )  # fmt: skip
-    readonly_fields = fields
-    ordering = ("number",)
-
-    def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        # Whoever sees the run sees its parts: they have no window of their own.
-        return request.user.has_perm("ingestion.view_run")
-
-    @admin.display(description="state")
-    def shown_state(self, part: Part) -> str:
-        return formats.badge(part.state)
-
-    @admin.display(description="next attempt (UTC)")
-    def shown_next_attempt(self, part: Part) -> str:
-        return formats.moment(part.next_attempt_at)
-
-    @admin.display(description="leased until (UTC)")
-    def shown_lease(self, part: Part) -> str:
-        return formats.moment(part.leased_until)
-
-    @admin.display(description="cursor")
-    def shown_cursor(self, part: Part) -> str:
-        return formats.NOTHING if part.cursor is None else json.dumps(part.cursor, ensure_ascii=False)
-
-
 @admin.register(Run)
 class RunAdmin(InterventionsAdmin):
     """The history of runs, and what people do to them."""
@@ -89,7 +57,7 @@ class RunAdmin(InterventionsAdmin):
     search_fields = ("feed__name", "requested_by", "error")
     search_help_text = "A number finds that run; words are looked for in the feed, who asked, and the error."
     fieldsets = (
-        (None, {"fields": ("shown_feed", "shown_state", "shown_error", "shown_trigger")}),
+        (None, {"fields": ("shown_feed", "shown_state", "shown_parts", "shown_error", "shown_trigger")}),
         ("Records", {"fields": (
             ("shown_pages", "shown_read", "shown_inserted", "shown_updated"),
             ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected", "shown_skipped"),
@@ -101,7 +69,7 @@ class RunAdmin(InterventionsAdmin):
         ("Attempts", {"fields": ("shown_attempts",)}),
     )  # fmt: skip
     readonly_fields = flatten_fieldsets(fieldsets)
-    inlines = (PartInline,)
+    inlines = (parts.PartInline,)
 
     shown_pages = _counter("pages")
     shown_read = _counter("read")
@@ -139,6 +107,10 @@ class RunAdmin(InterventionsAdmin):
     @admin.display(description="state")
     def shown_state(self, run: Run) -> str:
         return formats.badge(run.state)
+
+    @admin.display(description="parts")
+    def shown_parts(self, run: Run) -> str:
+        return parts.summed_up(run)
 
     @admin.display(description="asked by")
     def shown_trigger(self, run: Run) -> str:

@@ -157,6 +157,27 @@ def test_pages_refresh_themselves_while_a_run_is_active(feed, state):
         assert ("data-refresh-seconds" in text(client, url)) == (state in ("queued", "running", "waiting"))
 
 
+def test_a_run_of_many_parts_sums_them_up_and_shows_those_that_are_looked_for_first(feed):
+    run = make_run(feed, State.RUNNING)
+    times = {"leased_until": AT, "next_attempt_at": AT}
+    states = [State.SUCCEEDED] * 60 + [State.RUNNING] * 2 + [State.FAILED, State.WAITING]
+    Part.objects.bulk_create(
+        [
+            *(Part(run=run, number=n, state=state, share={"list": n}, **times) for n, state in enumerate(states, 1)),
+            *(Part(run=run, number=n, state=State.WAITING, waiting_for="its turn", share={}) for n in range(65, 1265)),
+        ]
+    )
+    shown = text(session(*VIEWS), page_of(run))
+    assert ("1 failed, 2 running, 1 waiting, 1,200 waiting for its turn, 60 succeeded; 50 of 1,264 are shown") in shown
+    assert [int(number) for number in re.findall(r"{&quot;list&quot;: (\d+)}", shown)] == [
+        63,
+        61,
+        62,
+        64,
+        *range(1, 47),
+    ]
+
+
 @pytest.mark.parametrize("state", State)
 def test_each_state_has_a_badge_that_can_be_read(feed, state):
     """Contrast as in WCAG 2.2, 1.4.3: the badge brings both colours, so that the theme does not matter."""
