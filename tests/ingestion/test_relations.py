@@ -225,6 +225,21 @@ def test_a_natural_key_of_several_fields(catalog, tenant):
         assert rows(model, "code", "album_id") == [(1, acme.pk), (2, made.pk), (3, None), (4, fourth.pk)]
 
 
+def test_a_natural_key_with_a_relation_in_it(catalog):
+    album = {"code": models.IntegerField(), "shelf": refers("self", null=True)}
+    unique = {"Album": {"constraints": [models.UniqueConstraint(fields=["shelf", "code"], name="code_on_shelf")]}}
+    rules = COLUMNS | {"album": related(("shelf", "album.code"), by=("shelf_id", "code"), missing="create")}
+    with albums(album, meta=unique) as (album, model):
+        shelf = album.objects.create(code=0)
+        here = album.objects.create(code=7, shelf=shelf)
+        album.objects.create(code=7)
+        page = [*pictures((1, 7), (2, 8), shelf=shelf.pk), *pictures((3, 8), shelf=shelf.pk + 1000)]
+        summary = catalog.sync(Upsert(model, key="code"), page, columns=rules)
+        assert counts(summary) == {"read": 3, "inserted": 2, "rejected": 1}
+        assert [(reason, field) for reason, field, _ in reasons()] == [("foreign_key_violation", "album")]
+        assert rows(model, "code", "album_id") == [(1, here.pk), (2, album.objects.get(shelf=shelf, code=8).pk)]
+
+
 def numbered(*, key):
     """Make pictures that are numbered within their album."""
     constraints = [models.UniqueConstraint(fields=key, name="number_in_album")]
