@@ -19,6 +19,7 @@
 | ingestion.E015 | parts that the source cannot be cut into |
 | ingestion.E016 | a related row that cannot be found as the feed says |
 | ingestion.E017 | a missing related row that cannot become what the feed says |
+| ingestion.E018 | a source that leaves records out which its target takes for gone |
 """
 
 import re
@@ -37,6 +38,7 @@ from ingestion.errors import ConfigurationError
 from ingestion.feeds import Append, Feed, History, Mirror, ModelField, Replace, SoftDelete, Target, Upsert
 from ingestion.models import Run
 from ingestion.parts import Windows
+from ingestion.sources import Files
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 # PostgreSQL cuts identifiers at NAMEDATALEN - 1 bytes without an error.
@@ -61,7 +63,7 @@ def problems(declared: Sequence[Feed]) -> Iterator[Error]:
             known = ", ".join(map(repr, feeds.DRIFT_POLICIES))
             yield _error(feed, "E014", f"drift is {feed.drift!r}.", f"It is one of {known}.")
         found = [*_check_columns(feed), *_check_key(feed), *_check_target(feed), *_check_table(feed)]
-        found += _check_parts(feed)
+        found += [*_check_parts(feed), *_check_source(feed)]
         yield from found or _check_defaults(feed)
 
 
@@ -232,6 +234,18 @@ def _check_mark(feed: Feed, delete: SoftDelete, field: "ModelField | None") -> I
 def _default_of(field: ModelField) -> Any:
     default = field.db_default if field.has_db_default() else None
     return getattr(default, "value", default)
+
+
+def _check_source(feed: Feed) -> Iterator[Error]:
+    is_whole = not isinstance(feed.source, Files) or feed.source.reload == "always"
+    if isinstance(feed.target, Replace | Mirror) and not is_whole:
+        yield _error(
+            feed,
+            "E018",
+            f"its source leaves out files that were loaded before, and a {type(feed.target).__name__} takes their rows "
+            "for gone.",
+            'Give the source reload="always", or use another target.',
+        )
 
 
 def _check_table(feed: Feed) -> Iterator[Error]:

@@ -13,7 +13,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ingestion import endings, loaders, runs, sightings, sqlstates
+from ingestion import endings, loaders, remembering, runs, sightings, sqlstates
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Plan
 from ingestion.loaders import Difference, Loaded, Wanted
@@ -21,7 +21,7 @@ from ingestion.models import ENDED, Part, Run, State
 from ingestion.prefetch import Prefetcher
 from ingestion.preparation import Prepared
 from ingestion.signals import chunk_committed
-from ingestion.types import Counts, Cursor, Rejection
+from ingestion.types import Counts, Cursor, LoadedFile, Rejection
 from ingestion.writing import Writer, check_reject_limit
 
 log = structlog.get_logger(__name__)
@@ -63,6 +63,10 @@ class Chunk:
     def shape(self) -> dict[str, Any] | None:
         """What all records up to the last page look like, when any of these pages has something new."""
         return next((page.shape for page in reversed(self.pages) if page.shape is not None), None)
+
+    @property
+    def files(self) -> list[LoadedFile]:
+        return [page.file for page in self.pages if page.file is not None]
 
     @property
     def coercions(self) -> Counter[str]:
@@ -180,6 +184,8 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
             counts = _counts(chunk, loaded, rejections, writer.coercions)
     keys = chunk.keys if plan.table.key else ()
     run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
+    if files := chunk.files:
+        remembering.remember(part, files)
     check_reject_limit(run, plan.feed.reject_limit, rejections)
     if part.share:
         _check_pages(run, plan)

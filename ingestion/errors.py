@@ -13,7 +13,7 @@ IngestionError
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 
 class IngestionError(Exception):
@@ -46,6 +46,11 @@ class RunFailed(IngestionError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.message = message
+
+    def within(self, what: str) -> Self:
+        """Return the same failure, with what it happened in named in front of its message."""
+        return type(self)(self.code, f"{what}: {self.message}")
 
 
 class RecordRejected(IngestionError):

@@ -1,4 +1,4 @@
-"""What is remembered: feeds' state, runs, parts and rejects. Rules live in the database; nothing here orchestrates."""
+"""What is remembered: feeds' state, runs, parts, rejects, files. Rules live in the database; nothing orchestrates."""
 
 from typing import Any
 
@@ -283,3 +283,23 @@ class Reject(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reason} on page {self.page}, record {self.position}"
+
+
+class SourceFile(models.Model):
+    """A file that a feed has loaded to its end, and in which version: it is not read again while that stays."""
+
+    feed = models.ForeignKey(FeedState, on_delete=models.CASCADE, related_name="files")
+    run = models.ForeignKey(Run, on_delete=models.SET_NULL, null=True, related_name="files")
+    name = models.CharField(max_length=1024)
+    # What tells one version from another at its place: a tag, or size and time.
+    version = models.CharField(max_length=1024)
+    size_bytes = models.BigIntegerField(null=True)
+    modified_at = models.DateTimeField(null=True)
+    loaded_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ("feed", "name")
+        constraints = (models.UniqueConstraint(fields=("feed", "name"), name="ingestion_sourcefile_name_unique"),)
+
+    def __str__(self) -> str:
+        return self.name

@@ -7,15 +7,16 @@ import getpass
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingestion import chunks, feeds, reading, runs, sightings, sqlstates, stopping
+from ingestion import chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
-from ingestion.feeds import Plan
+from ingestion.feeds import Feed, Plan
 from ingestion.leases import Lease
 from ingestion.loaders import Difference
 from ingestion.models import ACTIVE, Part, Run, State, Trigger
@@ -102,14 +103,21 @@ def _advance(
             chunk = chunks.collect(page, ahead, plan)
             state = chunks.load(chunk, part, plan, differences)
             if chunk.following is None:
-                return state
+                return _tidied(part, feed, state)
             if time.monotonic() >= ends_at or stopping.is_requested():
                 break
         if page is END:
             # The source had nothing at all, not even an empty page.
-            return chunks.load_nothing(part, plan)
+            return _tidied(part, feed, chunks.load_nothing(part, plan))
     runs.release(part)
     return State.QUEUED
+
+
+def _tidied(part: Part, feed: Feed, state: State) -> State:
+    if state == State.SUCCEEDED:
+        # A dry run's transaction is rolled back, and then nothing is cleared away either.
+        transaction.on_commit(partial(remembering.tidy, feed, part))
+    return state
 
 
 def _prepared(pages: Iterator[Page], plan: Plan, watch: Watch, *, is_strict: bool) -> Iterator[Prepared]:

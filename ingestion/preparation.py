@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,8 +12,9 @@ from ingestion.cleaning import MAX_RECORD_BYTES, Column, RecordRule, compile_col
 from ingestion.drift import Watch
 from ingestion.encoding import encode_lines
 from ingestion.errors import RecordRejected, RecordSkipped
-from ingestion.groups import compile_groups
-from ingestion.types import Cursor, Page, Record, Records, Rejection
+from ingestion.groups import Encoded, compile_groups, compile_texts
+from ingestion.tabular import TextRecords
+from ingestion.types import Cursor, LoadedFile, Page, Record, Records, Rejection
 
 # A page that fails as a whole is tried in halves, down to this many records: one bad record sends so many the slow way.
 GROUP: Final = 16
@@ -36,6 +37,8 @@ class Prepared:
     records: Sequence[Record]
     received_bytes: int
     following: Cursor | None
+    refused: Mapping[int, RecordRejected] = field(default_factory=dict)
+    file: LoadedFile | None = None
     lines: list[str] = field(default_factory=list)
     keys: list[Any] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
@@ -72,11 +75,17 @@ class Preparer:
         self._clean = compile_columns(columns, rules, self._coercions)
         self._find_key = compile_key(columns, rules)
         self._encode_group = None if rules else compile_groups(columns, self._watch)
+        self._encode_texts = None if rules else compile_texts(columns, self._watch)
 
     def __call__(self, page: Page) -> Prepared:
         """Prepare a page; its bad records become rejections."""
         prepared = Prepared(
-            number=page.number, records=page.records, received_bytes=page.size_bytes, following=page.following
+            number=page.number,
+            records=page.records,
+            received_bytes=page.size_bytes,
+            following=page.following,
+            refused=page.refused,
+            file=page.file,
         )
         self._misses = 0
         self._watch.turn_to(page.number)
@@ -89,7 +98,8 @@ class Preparer:
 
     def _add(self, prepared: Prepared, start: int, end: int) -> None:
         """Add the records from `start` to `end`: at once, or in halves, or the last few one by one."""
-        in_groups = self._encode_group is not None and self._misses < MISSES
+        has_encoder = self._encode_texts if isinstance(prepared.records, TextRecords) else self._encode_group
+        in_groups = has_encoder is not None and self._misses < MISSES
         if in_groups and self._add_group(prepared, start, end):
             self._misses = 0
             return
@@ -120,14 +130,8 @@ class Preparer:
 
     def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
         """Add the records from `start` to `end` at once; False when they need to go one by one."""
-        if self._encode_group is None:
-            return False
         records = prepared.records
-        if isinstance(records, Records) and len(records) == end - start:
-            encoded = self._encode_group(records, records.text)
-        else:
-            group = records[start:end]
-            encoded = self._encode_group(group, b"[" + b",".join(group) + b"]")
+        encoded = self._encode(records if len(records) == end - start else records[start:end])
         if encoded is None:
             return False
         prepared.lines.append(encoded.lines)
@@ -136,9 +140,19 @@ class Preparer:
         prepared.positions += range(start, end)
         return True
 
+    def _encode(self, records: Sequence[Record]) -> Encoded | None:
+        if isinstance(records, TextRecords):
+            return self._encode_texts(records) if self._encode_texts else None
+        if self._encode_group is None:
+            return None
+        text = records.text if isinstance(records, Records) else b"[" + b",".join(records) + b"]"
+        return self._encode_group(records, text)
+
     def _add_one(self, prepared: Prepared, position: int) -> None:
         raw = prepared.records[position]
         try:
+            if position in prepared.refused:
+                raise prepared.refused[position]
             row = self._clean(raw)
         except RecordSkipped:
             prepared.skipped += 1

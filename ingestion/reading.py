@@ -1,11 +1,12 @@
 """What a part reads: the pages of its share of the source, after the run was divided into parts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import structlog
 from django.utils import timezone
 
-from ingestion import runs, turns
+from ingestion import remembering, runs, turns
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed
 from ingestion.models import Part
@@ -43,7 +44,7 @@ def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:
     if part.share is None and not _divide(part, feed, wake=wake):
         return None
     if not part.share:
-        return feed.source
+        return remembering.source_of(feed, part)
     if feed.parts is None:
         raise RunFailed("share", "it is a part, and the feed has none now; start another run")
     return feed.parts.bind(feed.source, part.share)
@@ -74,5 +75,5 @@ def _first_records(pages: Iterator[Page], limit: int) -> Iterator[Page]:
             yield page
             continue
         kept = page.records[: len(page.records) + left]
-        yield Page(number=page.number, records=kept, size_bytes=page.size_bytes, following=None)
+        yield replace(page, records=kept, following=None, file=None)
         return

@@ -1,11 +1,14 @@
 """The values that travel through the stages; no behaviour, no I/O."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import msgspec
+
+from ingestion.errors import RecordRejected
 
 # JSON that says where a part goes on; never holds a secret.
 Cursor = dict[str, Any]
@@ -26,13 +29,29 @@ class Records(list[Record]):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedFile:
+    """A file that was read to its end, and in which version: both are the source's own words."""
+
+    name: str
+    version: str
+    size_bytes: int | None = None
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """One unit of fetch. `following` is the cursor of the next page, or None after the last one."""
+    """One unit of fetch. `following` is the cursor of the next page, or None after the last one.
+
+    `refused` says, by their position, what the source itself finds wrong with records. `file` is the file that ends
+    with this page.
+    """
 
     number: int
     records: Sequence[Record]
     size_bytes: int
     following: Cursor | None
+    refused: Mapping[int, RecordRejected] = field(default_factory=dict)
+    file: LoadedFile | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

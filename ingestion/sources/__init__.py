@@ -1,13 +1,26 @@
 """Where records come from: each source yields pages from a cursor on. Network I/O, no database."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from ingestion.sources.files import Csv, Disk, Facts, FileLimits, Files, Ndjson
 from ingestion.sources.json_api import JsonApi
 from ingestion.sources.splitting import split_records
 from ingestion.types import Cursor, Page
 
-__all__ = ["JsonApi", "Source", "split_records"]
+__all__ = [
+    "Csv",
+    "Disk",
+    "Facts",
+    "FileLimits",
+    "Files",
+    "InformedSource",
+    "JsonApi",
+    "Ndjson",
+    "Source",
+    "TidySource",
+    "split_records",
+]
 
 
 class Source(Protocol):
@@ -19,5 +32,27 @@ class Source(Protocol):
         Raises:
             RetryLater: a transient failure outlasted its retries.
             RunFailed: the remote's answer is not what the feed expects.
+        """
+        ...
+
+
+@runtime_checkable
+class InformedSource(Protocol):
+    """A source that wants to know something of its feed before it is read."""
+
+    def for_feed(self, facts: Facts) -> Source:
+        """Return the source as one feed sees it."""
+        ...
+
+
+@runtime_checkable
+class TidySource(Protocol):
+    """A source with something to do after a run that succeeded."""
+
+    def tidy(self) -> int:
+        """Clear away what was loaded; return how much. Safe to do again.
+
+        Raises:
+            RetryLater: it cannot be done now; the next run does it.
         """
         ...

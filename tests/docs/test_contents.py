@@ -18,10 +18,11 @@ from ingestion.models import State
 from tests.docs import codes, documents
 from tests.processes import ROOT
 
-FEEDS, OPERATIONS, README = "docs/feeds.md", "docs/operations.md", "README.md"
+FEEDS, SOURCES, OPERATIONS, README = "docs/feeds.md", "docs/sources.md", "docs/operations.md", "README.md"
 # What a default is written with.
 NAMES = {
-    "timedelta": timedelta, "MEBIBYTE": MEBIBYTE, "RejectLimit": RejectLimit, "Retry": http.Retry, "Limits": http.Limits
+    "timedelta": timedelta, "MEBIBYTE": MEBIBYTE, "RejectLimit": RejectLimit, "Retry": http.Retry,
+    "Limits": http.Limits, "FileLimits": sources.FileLimits, "GIBIBYTE": 1024 * MEBIBYTE,
 }  # fmt: skip
 
 
@@ -66,13 +67,15 @@ def test_each_public_name_is_in_the_guide_to_feeds(module):
         if not name.startswith("_") and getattr(value, "__module__", None) == found.__name__
     ]
     assert exported
-    written = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", documents.prose(FEEDS)))))
+    written = set(
+        re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", documents.prose(FEEDS) + documents.prose(SOURCES))))
+    )
     assert [name for name in exported if name not in written] == []
 
 
 def tables_of_arguments():
     section, tables = "", {}
-    for line in documents.text_of(FEEDS).splitlines():
+    for line in [*documents.text_of(FEEDS).splitlines(), *documents.text_of(SOURCES).splitlines()]:
         section = line if line and not line.startswith("|") else section
         if line.startswith("| argument |"):
             tables[section] = rows = []
@@ -87,6 +90,10 @@ def tables_of_arguments():
         (Feed, "`ingestion.feeds.Feed`"),
         (RejectLimit, "more that is rejected whole fails the run."),
         (sources.JsonApi, "`ingestion.sources.JsonApi`"),
+        (sources.Files, "`ingestion.sources.Files`"),
+        (sources.Csv, "numbers count as coerced"),
+        (sources.Ndjson, "the middle fails the run"),
+        (sources.FileLimits, "a member's name. A zip file takes"),
         (http.Retry, "worker. When the tries"),
         (http.Limits, "`ingestion.http.Limits`"),
         (pagination.PageNumber, "`PageNumber`"),

@@ -1,0 +1,23 @@
+"""Files as sources: where they are, how records are written in them, which of them are still to be read."""
+
+from ingestion.sources.files.csv_files import Csv
+from ingestion.sources.files.disk import Disk
+from ingestion.sources.files.entries import Entry, Place, Session
+from ingestion.sources.files.formats import Block, Facts, Format
+from ingestion.sources.files.limits import FileLimits
+from ingestion.sources.files.ndjson import Ndjson
+from ingestion.sources.files.source import Files
+
+__all__ = [
+    "Block",
+    "Csv",
+    "Disk",
+    "Entry",
+    "Facts",
+    "FileLimits",
+    "Files",
+    "Format",
+    "Ndjson",
+    "Place",
+    "Session",
+]

@@ -1,0 +1,144 @@
+"""gzip and zip: whole, of several members, cut, nested, encrypted, too big; never unpacked to a name."""
+
+import gzip
+import io
+import struct
+import zipfile
+
+import pytest
+
+from ingestion.sources import Csv, Disk, Facts, FileLimits, Files
+from tests.ingestion.files.shelf import QUICK
+
+PLAIN = b"code,name\n" + b"".join(b"%d,product %d\n" % (n, n) for n in range(50))
+
+
+def zipped(*members, **options):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads one file's records, or says with which code it fails."""
+    from ingestion.errors import RunFailed
+
+    def read(name, content, **options):
+        (tmp_path / name).write_bytes(content)
+        files = Files(place=Disk(folder=tmp_path), pattern="*", format=Csv(page_bytes=100), **QUICK, **options)
+        try:
+            return sum(len(page.records) for page in files.for_feed(Facts()).pages(None))
+        except RunFailed as failed:
+            return failed.code
+
+    return read
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "A.GZ"])
+def test_gzip_of_one_and_of_several_members(read, name):
+    whole = gzip.compress(PLAIN)
+    assert read(name, whole) == 50
+    assert read(name, gzip.compress(PLAIN[:200]) + gzip.compress(PLAIN[200:])) == 50
+    assert read(name, whole + b"\x00" * 512) == 50  # as tapes and some tools pad it
+
+
+@pytest.mark.parametrize("cut", [0, 9, 30, -1, -8])
+def test_gzip_that_is_cut_fails(read, cut):
+    assert read("a.gz", gzip.compress(PLAIN)[:cut]) == "incomplete"
+
+
+def test_a_cut_second_member_fails(read):
+    assert read("a.gz", gzip.compress(PLAIN) + gzip.compress(b"99,x\n")[:-3]) == "incomplete"
+
+
+def test_what_is_no_gzip_fails(read):
+    whole = gzip.compress(PLAIN)
+    assert read("a.gz", PLAIN) == "compression"
+    assert read("a.gz", whole + b"garbage behind it") == "compression"
+    assert read("a.gz", whole[:-8] + b"\x00\x00\x00\x00" + whole[-4:]) == "compression"  # the checksum
+
+
+def test_compression_is_declared_where_the_name_does_not_tell(read):
+    assert read("a.csv", gzip.compress(PLAIN)) == "compression"
+    assert read("a.csv", gzip.compress(PLAIN), compression="gzip") == 50
+    assert read("a.csv", zipped(("b.csv", PLAIN)), compression="zip") == 50
+
+
+def test_zip_with_one_member(read):
+    assert read("a.zip", zipped(("some/folder/b.csv", PLAIN))) == 50
+    assert read("a.zip", zipped(("folder/", b""), ("b.csv", PLAIN))) == 50
+
+
+def test_one_of_several_members_can_be_chosen(read):
+    content = zipped(("readme.txt", b"hello"), ("data/b.csv", PLAIN))
+    assert read("a.zip", content) == "archive"
+    assert read("a.zip", content, member="data/*.csv") == 50
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (),
+        (("a.csv", PLAIN), ("b.csv", PLAIN)),
+        (("a.csv", PLAIN), ("a.csv", PLAIN)),
+        (("b.zip", zipped(("a.csv", PLAIN))),),
+        (("../a.csv", PLAIN),),
+        (("x/../../a.csv", PLAIN),),
+        (("/etc/a.csv", PLAIN),),
+        (("..\\a.csv", PLAIN),),
+        (("C:/a.csv", PLAIN),),
+    ],
+    ids=["none", "two", "two of one name", "nested", "above", "hidden above", "absolute", "backslash", "drive"],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_zip_files_that_are_not_read(read, members):
+    assert read("a.zip", zipped(*members)) == "archive"
+
+
+def test_an_encrypted_zip_is_not_read(read):
+    content = bytearray(zipped(("a.csv", PLAIN)))
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.index(signature) + at
+        content[place : place + 2] = struct.pack("<H", 1)
+    assert read("a.zip", bytes(content)) == "archive"
+
+
+def test_a_cut_or_damaged_zip_is_not_read(read):
+    content = zipped(("a.csv", PLAIN))
+    assert read("a.zip", content[:-30]) == "archive"
+    assert read("a.zip", b"") == "archive"
+    damaged = bytearray(content)
+    damaged[60] ^= 0xFF
+    assert read("a.zip", bytes(damaged)) in ("compression", "archive")
+
+
+def test_bombs_are_stopped_at_their_limits(read):
+    bomb = b"code,name\n" + b"1,aaaaaaaaaaaaaaaaaaaa\n" * 2_000_000
+    ratio = FileLimits(ratio=100)
+    assert read("a.gz", gzip.compress(bomb), limits=ratio) == "compression_ratio"
+    assert read("a.gz", gzip.compress(bomb), limits=FileLimits(decoded_bytes=1_000_000)) == "file_too_large"
+
+
+def test_zip_bombs_are_stopped_at_their_limits(read):
+    bomb = zipped(("a.csv", b"code,name\n" + b"1,aaaaaaaaaaaaaaaaaaaa\n" * 2_000_000))
+    assert read("a.zip", bomb, limits=FileLimits(ratio=100)) == "compression_ratio"
+    assert read("a.zip", bomb, limits=FileLimits(decoded_bytes=1_000_000)) == "file_too_large"
+    assert read("a.zip", bomb, limits=FileLimits(file_bytes=1_000)) == "file_too_large"
+    many = zipped(*[(f"{n}.csv", b"") for n in range(20)])
+    assert read("a.zip", many, limits=FileLimits(members=10)) == "archive"
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "zip"])
+def test_reading_goes_on_inside_a_compressed_file(tmp_path, kind):
+    content = {"none": PLAIN, "gzip": gzip.compress(PLAIN), "zip": zipped(("b.csv", PLAIN))}[kind]
+    (tmp_path / "a").write_bytes(content)
+    files = Files(place=Disk(folder=tmp_path), pattern="a", format=Csv(page_bytes=150), compression=kind)
+    pages = list(files.pages(None))
+    assert len(pages) > 4
+    for place, page in enumerate(pages[:-1]):
+        rest = list(files.pages(page.following))
+        assert [p.records.rows for p in rest] == [p.records.rows for p in pages[place + 1 :]]
+        assert [p.number for p in rest] == [p.number for p in pages[place + 1 :]]
