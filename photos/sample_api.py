@@ -150,10 +150,14 @@ def main(arguments: list[str] | None = None) -> int:
         default=32,
         help="memory for pages already written, in MiB; 1,000 photos take 0.2 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--delay-ms", type=_whole_number(0, 60_000), default=0, help="wait so long before each answer (default: none)"
+    )
     options = parser.parse_args(arguments)
     api = SampleApi(photos=options.photos, cache_bytes=options.cache_mb << 20)
     try:
-        asyncio.run(serve(api.answer, host=options.host, port=options.port))
+        delay_seconds = options.delay_ms / 1000
+        asyncio.run(serve(api.answer, host=options.host, port=options.port, delay_seconds=delay_seconds))
     except OSError as error:
         print(f"Cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)  # noqa: T201 (a program)
         return 1

@@ -170,7 +170,9 @@ def _blocks(body: bytes | Iterable[bytes], *, is_chunked: bool) -> Iterable[byte
     return itertools.chain((b"%x\r\n%b\r\n" % (len(block), block) for block in body), [b"0\r\n\r\n"])
 
 
-async def exchange(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+async def exchange(
+    answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, delay_seconds: float
+) -> bool:
     """Answer one request; return whether the connection goes on."""
     request = None
     try:
@@ -179,6 +181,8 @@ async def exchange(answer: Answer, reader: asyncio.StreamReader, writer: asyncio
         if not lines:
             return False
         request = parse_head(lines)
+        if delay_seconds:
+            await asyncio.sleep(delay_seconds)
         response = answer(request)
     except RequestError as error:
         response = error_response(error.status, str(error))
@@ -187,12 +191,14 @@ async def exchange(answer: Answer, reader: asyncio.StreamReader, writer: asyncio
     return not is_last
 
 
-async def converse(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def converse(
+    answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, delay_seconds: float
+) -> None:
     """Answer the requests of one connection, one after the other, until either side ends it."""
     # The client has gone, or stalls, or the server ends: a cancelled connection that ends as such is logged by
     # Python 3.11 as an error.
     with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError), contextlib.closing(writer):
-        while await exchange(answer, reader, writer):
+        while await exchange(answer, reader, writer, delay_seconds=delay_seconds):
             pass
         # Closing with unread input makes the kernel send a reset, which can overtake the answer: read it away first.
         writer.write_eof()
@@ -202,13 +208,18 @@ async def converse(answer: Answer, reader: asyncio.StreamReader, writer: asyncio
                 remaining -= len(ignored)
 
 
-async def serve(answer: Answer, *, host: str, port: int) -> None:
+async def serve(answer: Answer, *, host: str, port: int, delay_seconds: float = 0) -> None:
     """Listen until SIGTERM or SIGINT.
+
+    Args:
+        delay_seconds: each answer waits for so long, as one from far away does; several at once wait together.
 
     Raises:
         OSError: the address cannot be listened on; choose another.
     """
-    server = await asyncio.start_server(lambda *streams: converse(answer, *streams), host, port, limit=HEAD_BYTES)
+    server = await asyncio.start_server(
+        lambda *streams: converse(answer, *streams, delay_seconds=delay_seconds), host, port, limit=HEAD_BYTES
+    )
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

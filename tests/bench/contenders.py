@@ -36,6 +36,7 @@ class Contender:
     scale: Scale = "main"
     start: Start = "empty"
     source: Literal["HTTP", "file", "JSON lines"] = "HTTP"
+    delay_ms: int = 0  # what the remote waits before each page
     package: str = ""  # the peer's; it runs in the peers' environment
 
     @property
@@ -76,6 +77,25 @@ ENGINE = (
         shape=shapes.DIRTY,
         floor="floor, unique key",
     ),
+)
+
+# A page that a remote on the same continent makes and sends takes about so long.
+REMOTE_MS = 20
+
+_workers = partial(
+    _engine,
+    option="bench-parts",
+    shape=shapes.KEYED,
+    floor="floor, unique key",
+    does=f"{_ENGINE}; the run is cut into two parts",
+)
+
+WORKERS = tuple(
+    _workers(
+        name=f"engine parts, {number} worker{'s' * (number > 1)}{label}", load=f"workers:{load}", delay_ms=delay_ms
+    )
+    for delay_ms, label in ((0, ""), (REMOTE_MS, f", {REMOTE_MS} ms a page"))
+    for number, load in ((1, "one"), (2, "two"))
 )
 
 # The article's table has three columns of data; `photos.article` says what was changed in its code.
@@ -195,7 +215,7 @@ GROWTH = tuple(
     for contender in _GROWING
 )
 
-ALL = (*FLOORS, *ENGINE, *ARTICLE, *PEERS, *OTHER_SHAPES, *GROWTH)
+ALL = (*FLOORS, *ENGINE, *WORKERS, *ARTICLE, *PEERS, *OTHER_SHAPES, *GROWTH)
 
 
 def row_count(contender: Contender, *, rows: int, shape_rows: int) -> int:

@@ -83,7 +83,7 @@ class Measurer:
         prepare = self._around.json_lines if contender.source == "JSON lines" else self._around.file
         return Job(
             rows=rows,
-            url=self._around.url(shape, rows) if is_fetched else "",
+            url=self._around.url(shape, rows, delay_ms=contender.delay_ms) if is_fetched else "",
             database=self._around.database.parameters,
             table=shape.table,
             columns=shape.columns,

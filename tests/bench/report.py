@@ -14,6 +14,7 @@ BUSY_LOAD = 0.5
 
 _GROUPS = (
     ("Floors and engine", (*contenders.FLOORS, *contenders.ENGINE)),
+    ("Workers", contenders.WORKERS),
     ("The article's ways", contenders.ARTICLE),
     ("Peers", contenders.PEERS),
     ("Other records", contenders.OTHER_SHAPES),
@@ -65,10 +66,10 @@ def figures(report: dict[str, Any]) -> list[list[str]]:
     return [
         [
             row["name"],
-            f"{row['sign']} {row['must']:g} {row['unit']}",
+            f"{row['sign']} {row['must']:g} {row['unit']}" if row["must"] is not None else "",
             f"{row['aim']:g}" if row["aim"] is not None else "",
             f"{row['value']:.2f} {row['unit']}" if row["value"] is not None else row["note"],
-            {True: "pass", False: "FAIL", None: ""}[row["reached"]],
+            {True: "pass", False: "FAIL", None: row["note"] if row["value"] is not None else ""}[row["reached"]],
         ]
         for row in report["figures"]
     ]

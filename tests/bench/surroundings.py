@@ -69,6 +69,8 @@ class Surroundings:
             "HTTP_PROXY": "http://127.0.0.1:1",
             "HTTPS_PROXY": "http://127.0.0.1:1",
             "NO_PROXY": "127.0.0.1",
+            # So that the photos make two parts.
+            "BENCH_RANGE_PAGES": str(max(1, self.rows // PAGE_RECORDS // 2)),
         }
 
     def manage(self, *arguments: str) -> str:
@@ -93,11 +95,12 @@ class Surroundings:
         """Return the names of the feeds that the engine can declare today."""
         return {json.loads(line)["feed"] for line in self.manage("feeds", "--json").splitlines()}
 
-    def url(self, shape: Shape, rows: int) -> str:
+    def url(self, shape: Shape, rows: int, *, delay_ms: int = 0) -> str:
         """Return the URL of a collection of so many records, all of it in its server's memory."""
         if shape.path == shapes.PHOTOS.path:
             cache_mb = max(API_CACHE_MB, rows // PHOTOS_PER_MB)
-            name, options = f"api-{rows}", ["photos.sample_api", "--port", "0", "--photos", str(rows)]
+            name = f"api-{rows}-{delay_ms}"
+            options = ["photos.sample_api", "--port", "0", "--photos", str(rows), "--delay-ms", str(delay_ms)]
         else:
             cache_mb = OWN_CACHE_MB
             name, options = "api-own", ["tests.bench.api", "--totals", json.dumps(self.totals)]

@@ -1,11 +1,13 @@
 """The feeds of the benchmark. A write mode that the engine does not have yet gives None, which declares nothing."""
 
+import os
 from typing import Any
 
 from ingestion import feeds
 from ingestion.cleaning import whole_record
 from ingestion.feeds import Feed, Upsert, env_url
 from ingestion.pagination import PageNumber
+from ingestion.parts import PageRanges
 from ingestion.sources import JsonApi
 from tests.bench import shapes
 from tests.bench.app import models
@@ -52,6 +54,13 @@ SKIPPING = (
     else None
 )
 REPLACE = _feed("bench-replace", shapes.PLAIN, _target("Replace", models.PlainPhoto), api="PHOTOS_API_URL")
+PARTS = _feed(
+    "bench-parts",
+    shapes.KEYED,
+    Upsert(models.KeyedPhoto, key="remote_id"),
+    api="PHOTOS_API_URL",
+    parts=PageRanges(pages=int(os.environ.get("BENCH_RANGE_PAGES", "250"))),
+)
 MIRROR = _feed(
     "bench-mirror", shapes.KEYED, _target("Mirror", models.KeyedPhoto, key="remote_id"), api="PHOTOS_API_URL"
 )
