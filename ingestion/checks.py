@@ -20,6 +20,8 @@
 | ingestion.E016 | a related row that cannot be found as the feed says |
 | ingestion.E017 | a missing related row that cannot become what the feed says |
 | ingestion.E018 | a source that leaves records out which its target takes for gone |
+| ingestion.E019 | unchanged pages that cannot be skipped with this target or source |
+| ingestion.W001 | unchanged pages that will not be skipped, because the feed's definition cannot be compared |
 """
 
 import re
@@ -28,17 +30,29 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's name
 from django.db import models, router
 from django.db.models import Q
 
 from ingestion import cleaning, feeds
 from ingestion.cleaning import Rule
 from ingestion.errors import ConfigurationError
-from ingestion.feeds import Append, Feed, History, Mirror, ModelField, Replace, SoftDelete, Target, Upsert
+from ingestion.feeds import (
+    Append,
+    Feed,
+    History,
+    Incomparable,
+    Mirror,
+    ModelField,
+    Plan,
+    Replace,
+    SoftDelete,
+    Target,
+    Upsert,
+)
 from ingestion.models import Run
 from ingestion.parts import Windows
-from ingestion.sources import Files
+from ingestion.sources import Files, SkippingSource
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 # PostgreSQL cuts identifiers at NAMEDATALEN - 1 bytes without an error.
@@ -55,7 +69,7 @@ def check_feeds(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
     return [*problems(feeds.declared())]
 
 
-def problems(declared: Sequence[Feed]) -> Iterator[Error]:
+def problems(declared: Sequence[Feed]) -> Iterator[CheckMessage]:
     """Check feeds against each other and against their models, without touching the database."""
     yield from _check_names(declared)
     for feed in declared:
@@ -63,8 +77,8 @@ def problems(declared: Sequence[Feed]) -> Iterator[Error]:
             known = ", ".join(map(repr, feeds.DRIFT_POLICIES))
             yield _error(feed, "E014", f"drift is {feed.drift!r}.", f"It is one of {known}.")
         found = [*_check_columns(feed), *_check_key(feed), *_check_target(feed), *_check_table(feed)]
-        found += [*_check_parts(feed), *_check_source(feed)]
-        yield from found or _check_defaults(feed)
+        found += [*_check_parts(feed), *_check_source(feed), *_check_skipping(feed)]
+        yield from found or _check_resolved(feed)
 
 
 def _check_names(declared: Sequence[Feed]) -> Iterator[Error]:
@@ -283,12 +297,41 @@ def _check_parts(feed: Feed) -> Iterator[Error]:
         yield _error(feed, "E015", "parts_at_once is less than 1.", "Allow one part at once, or more.")
 
 
-def _check_defaults(feed: Feed) -> Iterator[Error]:
+def _check_skipping(feed: Feed) -> Iterator[Error]:
+    if not feed.skip_unchanged_pages:
+        return
+    mode = type(feed.target).__name__
+    if not isinstance(feed.target, Upsert):
+        hint = "Take skip_unchanged_pages away, or use Upsert: the others need the records of every page."
+        yield _error(feed, "E019", f"{mode} cannot skip unchanged pages.", hint)
+    if not isinstance(feed.source, SkippingSource):
+        hint = "Take skip_unchanged_pages away, or give the source the methods of ingestion.sources.SkippingSource."
+        yield _error(feed, "E019", f"{type(feed.source).__name__} cannot skip unchanged pages.", hint)
+
+
+def _check_resolved(feed: Feed) -> Iterator[CheckMessage]:
     """Try what every run begins with, once nothing else is wrong."""
     try:
-        feeds.resolve(feed)
+        plan = feeds.resolve(feed)
     except ConfigurationError as error:
         yield _error(feed, "E011", f"{error}.", "Change the default of the rule or of the model's field.")
+        return
+    if feed.skip_unchanged_pages:
+        yield from _check_definition(plan)
+
+
+def _check_definition(plan: Plan) -> Iterator[CheckMessage]:
+    try:
+        feeds.definition_of(plan)
+    except Incomparable as error:
+        yield Warning(
+            f"Feed {plan.feed.name!r}: no page will be skipped: {error}.",
+            hint="Make what the feed's functions use plain values, or take skip_unchanged_pages away.",
+            obj=plan.feed.target.model,
+            id="ingestion.W001",
+        )
+    except ConfigurationError:
+        pass  # a URL that the environment does not have yet is nothing that a run would not say
 
 
 def _is_unique_among_current(target: History, key: set[str]) -> bool:

@@ -13,14 +13,15 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ingestion import endings, loaders, remembering, runs, sightings, sqlstates
+from ingestion import endings, loaders, remembering, runs, sightings, skipping, sqlstates
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Plan
 from ingestion.loaders import Difference, Loaded, Wanted
 from ingestion.models import ENDED, Part, Run, State
 from ingestion.prefetch import Prefetcher
-from ingestion.preparation import Prepared
+from ingestion.preparation import Prepared, Preparer
 from ingestion.signals import chunk_committed
+from ingestion.skipping import Recollection
 from ingestion.types import Counts, Cursor, LoadedFile, Rejection
 from ingestion.writing import Writer, check_reject_limit
 
@@ -31,6 +32,10 @@ TRIES: Final = 4
 WAIT: Final = timedelta(seconds=0.25)
 # A dry run shows this many of the rows it would write.
 DIFF_ROWS: Final = 20
+# Unchanged pages are waited for and committed together, so many or for so long at most: there is nothing to load in
+# them, and a commit for each would cost more than all the rest.
+SKIPPED_TOGETHER: Final = 1_000
+SKIPPED_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +78,48 @@ class Chunk:
         return sum((page.coercions for page in self.pages), start=Counter())
 
 
-def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan) -> Chunk:
-    """Take the first page and those that are ready behind it, up to the feed's limits."""
-    pages = [first]
-    records, size_bytes = len(first.records), first.received_bytes
+def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan, memory: Recollection | None = None) -> Chunk:
+    """Take the first page and those that are ready behind it, up to the feed's limits.
+
+    Behind pages that are skipped the next one is waited for. An unchanged page that may not be skipped behind those
+    before it is prepared here.
+    """
+    pages = [_settled(first, [], plan, memory)]
+    records, size_bytes = _weight(pages[0])
+    ends_at = time.monotonic() + SKIPPED_SECONDS
     while records < plan.feed.chunk_rows and size_bytes < plan.feed.chunk_bytes and pages[-1].following is not None:
-        page = ahead.take_ready()
+        wait = 0 if size_bytes else ends_at - time.monotonic()
+        page = ahead.take_ready(timeout_seconds=wait) if len(pages) < SKIPPED_TOGETHER else None
         if page is None:
             break
-        pages.append(page)
-        records += len(page.records)
-        size_bytes += page.received_bytes
+        pages.append(_settled(page, pages, plan, memory))
+        more_records, more_bytes = _weight(pages[-1])
+        records, size_bytes = records + more_records, size_bytes + more_bytes
     return Chunk(pages=pages)
 
 
-def load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None = None) -> State:
+def _settled(page: Prepared, before: Sequence[Prepared], plan: Plan, memory: Recollection | None) -> Prepared:
+    """Let go of an unchanged page's body, or prepare it where it may no longer be skipped."""
+    if page.unchanged is None or memory is None or page.reread is None:
+        return page
+    if not memory.still_holds(page.unchanged, before):
+        return Preparer(plan.columns, plan.feed.rules)(page.reread())
+    page.reread = None
+    return page
+
+
+def _weight(page: Prepared) -> tuple[int, int]:
+    """Return how many records and bytes of a page are to be loaded."""
+    return (len(page.records), page.received_bytes) if page.unchanged is None else (0, 0)
+
+
+def load(
+    chunk: Chunk,
+    part: Part,
+    plan: Plan,
+    differences: list[Difference] | None = None,
+    memory: Recollection | None = None,
+) -> State:
     """Load a chunk and commit it with its cursor, counters and rejects, exactly once; end the part with its last chunk.
 
     Joins a caller's transaction, which then decides; otherwise it owns one, and tries again when the database says
@@ -95,6 +127,7 @@ def load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | N
 
     Args:
         differences: filled with the first DIFF_ROWS rows that are written.
+        memory: remembers the chunk's pages.
 
     Raises:
         RetryLater: the database kept saying "not now".
@@ -110,7 +143,7 @@ def load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | N
             # Never again before it is known that the last try left nothing.
             if failure is None or not _is_committed(chunk, part, connections[using]):
                 with transaction.atomic(using=using):
-                    committed = _load(chunk, part, plan, differences)
+                    committed = _load(chunk, part, plan, differences, memory)
             break
         except (DatabaseError, InterfaceError) as error:
             if connections[using].in_atomic_block or not sqlstates.is_transient(error):
@@ -126,12 +159,13 @@ def load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | N
     return _announce(committed, part, plan)
 
 
-def load_nothing(part: Part, plan: Plan) -> State:
+def load_nothing(part: Part, plan: Plan, memory: Recollection | None = None) -> State:
     """End a part whose source had nothing at all, not even an empty page.
 
     Raises as `load` does.
     """
-    return load(Chunk(pages=[Prepared(number=0, records=(), received_bytes=0, following=None)]), part, plan)
+    nothing = Prepared(number=0, records=(), received_bytes=0, following=None)
+    return load(Chunk(pages=[nothing]), part, plan, memory=memory)
 
 
 def _is_committed(chunk: Chunk, part: Part, connection: BaseDatabaseWrapper) -> bool:
@@ -164,7 +198,9 @@ class _Committed:
     deleted: tuple[Any, ...] = ()
 
 
-def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None) -> _Committed:
+def _load(
+    chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | None, memory: Recollection | None
+) -> _Committed:
     wanted = Wanted(
         sample_size=DIFF_ROWS - len(differences) if differences is not None else 0,
         keys=chunk_committed.has_listeners(plan.feed.target.model),
@@ -173,7 +209,9 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
         loaders.prepare_transaction(cursor)
         endings.open_tables(cursor, part, plan)
         writer = Writer(cursor=cursor, plan=plan, tables=endings.tables_of(part), wanted=wanted)
-        loaded, refused = writer.write(chunk.pages)
+        # Pages that are skipped have nothing to write, and a merge of nothing is not free.
+        to_write = [page for page in chunk.pages if page.unchanged is None]
+        loaded, refused = writer.write(to_write) if to_write else (Loaded(), [])
         rejections = chunk.rejections + refused
         endings.note_rejected(cursor, part, plan, chunk.pages, rejections)
         counts = _counts(chunk, loaded, rejections, writer.coercions)
@@ -182,6 +220,10 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
             ending = endings.finish(cursor, part, plan, counts, wanted)
             loaded += ending.finished
             counts = _counts(chunk, loaded, rejections, writer.coercions)
+        if memory is not None:
+            skipping.note(cursor, memory, chunk.pages, loaded, rejections)
+            if ending.state == State.SUCCEEDED:
+                skipping.keep(cursor, part, plan, memory, counts)
     keys = chunk.keys if plan.table.key else ()
     run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
     if files := chunk.files:
@@ -192,6 +234,8 @@ def _load(chunk: Chunk, part: Part, plan: Plan, differences: list[Difference] | 
     sightings.note(part, plan.feed, chunk.shape)
     if chunk.following is None:
         if run.reads_everything and ending.state == State.SUCCEEDED:
+            if memory is not None and memory.has_skipped(run):
+                sightings.note(part, plan.feed, memory.shape)
             sightings.conclude(part, plan.feed)
         runs.end(part, ending.state, error=ending.error)
     if differences is not None:
@@ -220,10 +264,11 @@ def _check_pages(run: Run, plan: Plan) -> None:
 def _counts(chunk: Chunk, loaded: Loaded, rejections: Sequence[Rejection], coercions: Counter[str]) -> Counts:
     return Counts(
         pages=sum(page.number > 0 for page in chunk.pages),
+        pages_skipped=sum(page.unchanged is not None for page in chunk.pages),
         read=chunk.read,
         inserted=loaded.inserted,
         updated=loaded.updated,
-        unchanged=loaded.unchanged,
+        unchanged=loaded.unchanged + sum(page.read for page in chunk.pages if page.unchanged is not None),
         deleted=loaded.deleted,
         duplicates=loaded.duplicates,
         rejected=len(rejections),

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from ingestion import endings, feeds, loaders, runs, sqlstates, turns
 from ingestion.errors import AlreadyRunning, WrongState
-from ingestion.models import ACTIVE, ENDED, TURN, Outcome, Part, Run, State, Trigger
+from ingestion.models import ACTIVE, ENDED, TURN, Memory, Outcome, Part, Run, State, Trigger
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +101,8 @@ def _resume(run_id: int) -> Run:
     run.parts.filter(state__in=(State.FAILED, State.CANCELLED)).update(
         state=State.WAITING, waiting_for=TURN, next_attempt_at=None, epoch=F("epoch") + 1, attempts=0
     )
+    # Its memory was compared with the table when it began; since then anybody may have changed a row.
+    Memory.objects.filter(run=run).update(basis=None)
     turns.give_next(run)
     Run.objects.filter(pk=run.pk).update(state=State.QUEUED, finished_at=None, error="", resumes=F("resumes") + 1)
     return _locked(run_id)

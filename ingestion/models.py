@@ -67,6 +67,8 @@ class Run(models.Model):
     first_commit_at = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
     pages = models.BigIntegerField(default=0)
+    # Those among them that were as an earlier run had loaded them.
+    pages_skipped = models.BigIntegerField(default=0, db_default=0)
     read = models.BigIntegerField(default=0)
     inserted = models.BigIntegerField(default=0)
     updated = models.BigIntegerField(default=0)
@@ -88,6 +90,8 @@ class Run(models.Model):
     limit = models.PositiveBigIntegerField(null=True, editable=False)
     # So many of its parts are queued, running or waiting for an attempt; the others wait for their turn.
     parts_at_once = models.PositiveIntegerField(default=1, db_default=1, editable=False)
+    # Somebody wants it to load every page, unchanged or not.
+    full = models.BooleanField(db_default=False, default=False)
     # Somebody wants it to delete as much as it finds missing, beyond the feed's limit.
     confirm_deletes = models.BooleanField(db_default=False, default=False)
     # How often it was made active again after it had failed or been cancelled.
@@ -137,6 +141,7 @@ class Run(models.Model):
             "run": self.pk,
             "state": self.state,
             "pages": self.pages,
+            "pages_skipped": self.pages_skipped,
             "read": self.read,
             "inserted": self.inserted,
             "updated": self.updated,
@@ -303,3 +308,40 @@ class SourceFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Memory(models.Model):
+    """What a run remembers of its pages. It counts once `after` is there: the run succeeded and left the table so."""
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="memory")
+    # Of what makes rows of a page; another definition makes others of the same bytes.
+    definition = models.CharField(max_length=64)
+    # Imprints of the table when the run began and ended.
+    before = models.JSONField()
+    after = models.JSONField(null=True)
+    # The memory of the run before, where it may be relied on.
+    basis = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"memory of {self.run}"
+
+
+class RememberedPages(models.Model):
+    """What a run remembers of the pages of one chunk."""
+
+    memory = models.ForeignKey(Memory, on_delete=models.CASCADE, related_name="pages")
+    # What the part's first page is asked for with, and the number of the chunk's first page.
+    place = models.CharField(max_length=64)
+    first = models.BigIntegerField()
+    # MessagePack.
+    pages = models.BinaryField()
+    # The span of the keys that the part had changed by then; null when it could be any.
+    changed = models.JSONField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("memory", "place", "first"), name="ingestion_rememberedpages_first_unique"),
+        )
+
+    def __str__(self) -> str:
+        return f"pages from {self.first} on of {self.memory}"

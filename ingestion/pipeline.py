@@ -95,20 +95,21 @@ def _advance(
         )
     plan = feeds.resolve(feed)
     ends_at = time.monotonic() + slice_seconds if slice_seconds is not None else float("inf")
-    pages = reading.pages(part, feed, wake=wake)
+    # What a dry run has read is rolled back with it.
+    pages, memory = reading.pages(part, plan, wake=wake, remembers=differences is None)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
     prepared = _prepared(pages, plan, watch, is_strict=is_strict)
     with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
-            chunk = chunks.collect(page, ahead, plan)
-            state = chunks.load(chunk, part, plan, differences)
+            chunk = chunks.collect(page, ahead, plan, memory)
+            state = chunks.load(chunk, part, plan, differences, memory)
             if chunk.following is None:
                 return _tidied(part, feed, state)
             if time.monotonic() >= ends_at or stopping.is_requested():
                 break
         if page is END:
             # The source had nothing at all, not even an empty page.
-            return _tidied(part, feed, chunks.load_nothing(part, plan))
+            return _tidied(part, feed, chunks.load_nothing(part, plan, memory))
     runs.release(part)
     return State.QUEUED
 
@@ -168,13 +169,14 @@ class Report:
     differences: tuple[Difference, ...] = ()
 
 
-def run_here(
+def run_here(  # noqa: PLR0913 - the options of the command, by keyword
     name: str,
     *,
     limit: int | None = None,
     dry_run: bool = False,
     confirm_deletes: bool = False,
     accept_drift: bool = False,
+    full: bool = False,
 ) -> Report:
     """Sync a feed in this process from start to end; an active run that nobody advances is finished instead.
 
@@ -185,6 +187,7 @@ def run_here(
     Args:
         confirm_deletes: let the run delete more than the feed allows.
         accept_drift: let the run go on where the feed lets drift fail it; what it sees is known from then on.
+        full: load every page, unchanged or not.
 
     Raises:
         AlreadyRunning: somebody else advances the feed's active run.
@@ -194,7 +197,7 @@ def run_here(
     if not dry_run:
         with transaction.atomic():
             part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser(), limit=limit)
-            _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift)
+            _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift, full=full)
         _advance_all(part)
         return Report(summary=_summary(part))
     with transaction.atomic():

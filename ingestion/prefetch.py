@@ -55,9 +55,11 @@ class Prefetcher(Generic[T]):
             self._changed.notify_all()
         self._thread.join(timeout=1)
 
-    def take_ready(self) -> T | None:
-        """Return the next page when it is there already, else None; never waits, never raises."""
+    def take_ready(self, *, timeout_seconds: float = 0) -> T | None:
+        """Return the next page when it is there already, or in time, else None; never raises."""
         with self._changed:
+            if timeout_seconds > 0:
+                self._changed.wait_for(lambda: self._ready or self._ended, timeout=timeout_seconds)
             return self._pop() if self._ready else None
 
     def take(self, *, timeout_seconds: float) -> T | End | None:

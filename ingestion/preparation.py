@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from ingestion.errors import RecordRejected, RecordSkipped
 from ingestion.groups import Encoded, compile_groups, compile_texts
 from ingestion.tabular import TextRecords
 from ingestion.types import Cursor, LoadedFile, Page, Record, Records, Rejection
+from ingestion.unchanged import Remembered
 
 # A page that fails as a whole is tried in halves, down to this many records: one bad record sends so many the slow way.
 GROUP: Final = 16
@@ -30,7 +31,8 @@ class Prepared:
     """A page ready for COPY. Each row has a line in `lines`, and its key and its record's number beside it.
 
     `skipped` records were left out by the feed's rules; `coercions` counts `column:rule`. `shape` is what the records
-    of this page and those before it look like, as it is stored, where this one has something new.
+    of this page and those before it look like, as it is stored, where this one has something new. An `unchanged` page
+    has no lines: its rows are in the table.
     """
 
     number: int
@@ -39,6 +41,10 @@ class Prepared:
     following: Cursor | None
     refused: Mapping[int, RecordRejected] = field(default_factory=dict)
     file: LoadedFile | None = None
+    digest: bytes = b""
+    note: str = ""
+    unchanged: Remembered | None = None
+    reread: Callable[[], Page] | None = None
     lines: list[str] = field(default_factory=list)
     keys: list[Any] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
@@ -50,7 +56,8 @@ class Prepared:
     @property
     def read(self) -> int:
         """How many records are accounted for: all but those that the feed's rules left out."""
-        return len(self.records) - self.skipped
+        received = len(self.records) if self.unchanged is None else self.unchanged.records
+        return received - self.skipped
 
     @property
     def size_bytes(self) -> int:
@@ -86,7 +93,15 @@ class Preparer:
             following=page.following,
             refused=page.refused,
             file=page.file,
+            digest=page.digest,
+            note=page.note,
+            unchanged=page.unchanged,
+            reread=page.reread,
         )
+        if page.unchanged is not None:
+            prepared.skipped = page.unchanged.skipped
+            prepared.coercions.update(page.unchanged.coercions)
+            return prepared
         self._misses = 0
         self._watch.turn_to(page.number)
         self._add(prepared, 0, len(page.records))

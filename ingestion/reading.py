@@ -6,37 +6,48 @@ from dataclasses import replace
 import structlog
 from django.utils import timezone
 
-from ingestion import remembering, runs, turns
+from ingestion import remembering, runs, skipping, turns
 from ingestion.errors import RunFailed
-from ingestion.feeds import Feed
+from ingestion.feeds import Feed, Plan
 from ingestion.models import Part
-from ingestion.sources import Source
-from ingestion.types import Page
+from ingestion.skipping import Recollection
+from ingestion.sources import SkippingSource, Source
+from ingestion.types import Cursor, Page
 
 log = structlog.get_logger(__name__)
 
 
-def pages(part: Part, feed: Feed, *, wake: bool) -> Iterator[Page]:
+def pages(part: Part, plan: Plan, *, wake: bool, remembers: bool) -> tuple[Iterator[Page], Recollection | None]:
     """Return the pages of the part's share that are not yet committed, the run being divided first.
+
+    Beside them what an earlier run remembers of them, for feeds that skip unchanged pages.
 
     Args:
         wake: ask workers to advance the other parts.
+        remembers: whether what is read is worth remembering; with a limit it is no complete picture, and never is.
 
     Raises:
         RetryLater, RunFailed: as dividing asks the remote.
         PartTaken: somebody else took the part over.
     """
-    source = _source(part, feed, wake=wake)
+    source, run = _source(part, plan.feed, wake=wake), part.run
+    if run.limit is None:
+        memory = skipping.recollect(part, plan, source) if remembers else None
+        return _all_pages(source, part.cursor, memory), memory
+    left = run.limit - run.read - run.skipped
+    if left > 0 and source is not None:
+        return _first_records(source.pages(part.cursor), left), None
+    if source is not None:
+        turns.end_unread(part)
+    return iter(()), None
+
+
+def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollection | None) -> Iterator[Page]:
     if source is None:
         return iter(())
-    found, run = source.pages(part.cursor), part.run
-    if run.limit is None:
-        return found
-    left = run.limit - run.read - run.skipped
-    if left > 0:
-        return _first_records(found, left)
-    turns.end_unread(part)
-    return iter(())
+    if memory is None or not isinstance(source, SkippingSource):
+        return source.pages(cursor)
+    return source.changed_pages(cursor, memory.recall)
 
 
 def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:

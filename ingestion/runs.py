@@ -43,8 +43,14 @@ def remember_feeds_after_migrate(**_: object) -> None:
         remember_feeds()
 
 
-def request(
-    name: str, *, trigger: Trigger, by: str = "", limit: int | None = None, wake_workers: bool = True
+def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
+    name: str,
+    *,
+    trigger: Trigger,
+    by: str = "",
+    limit: int | None = None,
+    full: bool = False,
+    wake_workers: bool = True,
 ) -> tuple[Run, bool]:
     """Queue a run of the feed, unless one is active; return the active run and whether it is new.
 
@@ -53,6 +59,7 @@ def request(
 
     Args:
         limit: stop after this many records, and delete nothing.
+        full: let a new run load every page, unchanged or not.
 
     Raises:
         ConfigurationError: there is no such feed.
@@ -62,7 +69,7 @@ def request(
     while True:
         try:
             with transaction.atomic():
-                run = Run.objects.create(feed=feed, trigger=trigger, requested_by=by, limit=limit)
+                run = Run.objects.create(feed=feed, trigger=trigger, requested_by=by, limit=limit, full=full)
                 part = Part.objects.create(run=run, share=share)
         except IntegrityError as error:
             if constraint(error) != ONE_ACTIVE:
@@ -266,6 +273,7 @@ def commit(
     Run.objects.filter(pk=part.run_id).update(
         first_commit_at=Coalesce("first_commit_at", Now()),
         pages=F("pages") + counts.pages,
+        pages_skipped=F("pages_skipped") + counts.pages_skipped,
         read=F("read") + counts.read,
         inserted=F("inserted") + counts.inserted,
         updated=F("updated") + counts.updated,

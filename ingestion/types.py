@@ -1,7 +1,7 @@
 """The values that travel through the stages; no behaviour, no I/O."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ingestion.errors import RecordRejected
+from ingestion.unchanged import Remembered
 
 # JSON that says where a part goes on; never holds a secret.
 Cursor = dict[str, Any]
@@ -44,6 +45,9 @@ class Page:
 
     `refused` says, by their position, what the source itself finds wrong with records. `file` is the file that ends
     with this page.
+
+    A source that can skip pages gives each a `digest` and a `note`. Of an `unchanged` page it gives what is remembered
+    instead of the records, and with `reread` the page with its records after all.
     """
 
     number: int
@@ -52,6 +56,14 @@ class Page:
     following: Cursor | None
     refused: Mapping[int, RecordRejected] = field(default_factory=dict)
     file: LoadedFile | None = None
+    digest: bytes = b""
+    note: str = ""
+    unchanged: Remembered | None = None
+    reread: "Callable[[], Page] | None" = None
+
+
+# Asked with a page's number and digest: what is remembered of it, when it may be skipped.
+Recall = Callable[[int, bytes], Remembered | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +92,7 @@ class Counts:
     """
 
     pages: int = 0
+    pages_skipped: int = 0
     read: int = 0
     inserted: int = 0
     updated: int = 0

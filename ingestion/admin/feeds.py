@@ -60,7 +60,7 @@ class LastStateFilter(admin.SimpleListFilter):
 class FeedStateAdmin(ReadOnlyAdmin):
     """The feeds, and "Sync now"."""
 
-    actions = ("sync_now",)
+    actions = ("sync_now", "sync_every_page")
     list_display = ("name", "shown_last", "shown_outcome", "shown_next", "shown_source_and_target", "shown_links")
     list_filter = (LastStateFilter,)
     search_fields = ("name",)
@@ -80,6 +80,11 @@ class FeedStateAdmin(ReadOnlyAdmin):
     @admin.action(description="Sync now", permissions=["sync"])
     def sync_now(self, request: HttpRequest, queryset: QuerySet[FeedState]) -> None:
         for answer in sync(queryset.values_list("name", flat=True), by=request.user.get_username()):
+            self.message_user(request, answer.text, answer.level)
+
+    @admin.action(description="Sync now, every page", permissions=["sync"])
+    def sync_every_page(self, request: HttpRequest, queryset: QuerySet[FeedState]) -> None:
+        for answer in sync(queryset.values_list("name", flat=True), by=request.user.get_username(), full=True):
             self.message_user(request, answer.text, answer.level)
 
     def sync_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

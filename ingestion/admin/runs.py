@@ -44,7 +44,7 @@ def _counter(name: str) -> Callable[["RunAdmin", Run], str]:
         text = formats.number(getattr(run, name))
         return links.to_rejects(text, run_pk=run.pk) if name == "rejected" and run.rejected else text
 
-    return admin.display(description=name)(shown)
+    return admin.display(description=name.replace("_", " "))(shown)
 
 
 @admin.register(Run)
@@ -59,7 +59,8 @@ class RunAdmin(InterventionsAdmin):
     fieldsets = (
         (None, {"fields": ("shown_feed", "shown_state", "shown_parts", "shown_error", "shown_trigger")}),
         ("Records", {"fields": (
-            ("shown_pages", "shown_read", "shown_inserted", "shown_updated"),
+            ("shown_pages", "shown_pages_skipped"),
+            ("shown_read", "shown_inserted", "shown_updated"),
             ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected", "shown_skipped"),
             "shown_coercions", "shown_drift",
         )}),
@@ -72,6 +73,7 @@ class RunAdmin(InterventionsAdmin):
     inlines = (parts.PartInline,)
 
     shown_pages = _counter("pages")
+    shown_pages_skipped = _counter("pages_skipped")
     shown_read = _counter("read")
     shown_inserted = _counter("inserted")
     shown_updated = _counter("updated")

@@ -24,16 +24,19 @@ class Answer:
     run: Run | None = None
 
 
-def sync(names: Iterable[str], *, by: str) -> list[Answer]:
+def sync(names: Iterable[str], *, by: str, full: bool = False) -> list[Answer]:
     """Queue a run of each feed that has no active one, and wake the workers.
 
     The wake-up is one for all: with a broker that is down it costs its timeout once, and dispatch finds the runs.
+
+    Args:
+        full: let them load every page, unchanged or not.
     """
     answers: list[Answer] = []
     new: list[Run] = []
     for name in names:
         try:
-            run, created = runs.request(name, trigger=Trigger.ADMIN, by=by, wake_workers=False)
+            run, created = runs.request(name, trigger=Trigger.ADMIN, by=by, wake_workers=False, full=full)
         except ConfigurationError as error:
             answers.append(Answer(level=messages.ERROR, text=format_html("Feed {}: not started: {}.", name, error)))
             continue

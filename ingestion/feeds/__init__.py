@@ -2,6 +2,7 @@
 
 from ingestion.feeds.columns import as_rule, rule_fits
 from ingestion.feeds.declarations import DRIFT_POLICIES, MEBIBYTE, Feed, RejectLimit, declared, env_url, get
+from ingestion.feeds.definitions import Incomparable, definition_of
 from ingestion.feeds.fields import KINDS, ModelField, columns_of, database_fills, is_unique, kind_of
 from ingestion.feeds.plans import Plan, resolve
 from ingestion.feeds.relations import Relation, problems_by, problems_of_missing
@@ -25,6 +26,7 @@ __all__ = [
     "Append",
     "Feed",
     "History",
+    "Incomparable",
     "Mirror",
     "ModelField",
     "Plan",
@@ -38,6 +40,7 @@ __all__ = [
     "columns_of",
     "database_fills",
     "declared",
+    "definition_of",
     "env_url",
     "get",
     "is_unique",

@@ -2,6 +2,7 @@
 
 from ingestion.loaders.copying import append, check_constraints, copy, move_sequence, prepare_transaction
 from ingestion.loaders.history import Versions
+from ingestion.loaders.imprints import Imprint, report_writes, take_imprint
 from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
 from ingestion.loaders.merging import upsert
 from ingestion.loaders.modes import Appending, FinishingMode, Mirroring, Mode, Replacing, Upserting, Versioning
@@ -24,6 +25,7 @@ __all__ = [
     "Difference",
     "Filler",
     "FinishingMode",
+    "Imprint",
     "Lines",
     "Loaded",
     "Lookup",
@@ -50,5 +52,7 @@ __all__ = [
     "left_behind",
     "move_sequence",
     "prepare_transaction",
+    "report_writes",
+    "take_imprint",
     "upsert",
 ]

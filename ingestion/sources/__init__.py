@@ -1,12 +1,12 @@
 """Where records come from: each source yields pages from a cursor on. Network I/O, no database."""
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from ingestion.sources.files import Csv, Disk, Facts, FileLimits, Files, Ndjson
 from ingestion.sources.json_api import JsonApi
 from ingestion.sources.splitting import split_records
-from ingestion.types import Cursor, Page
+from ingestion.types import Cursor, Page, Recall
 
 __all__ = [
     "Csv",
@@ -17,6 +17,7 @@ __all__ = [
     "InformedSource",
     "JsonApi",
     "Ndjson",
+    "SkippingSource",
     "Source",
     "TidySource",
     "split_records",
@@ -54,5 +55,29 @@ class TidySource(Protocol):
 
         Raises:
             RetryLater: it cannot be done now; the next run does it.
+        """
+        ...
+
+
+@runtime_checkable
+class SkippingSource(Source, Protocol):
+    """A source that can leave pages unread that are as they were when an earlier run loaded them."""
+
+    def changed_pages(self, cursor: Cursor | None, recall: Recall) -> Iterator[Page]:
+        """Yield the pages as `pages` does, each with its digest; those that `recall` knows without their records.
+
+        The digest is of everything that decides about the page's records, and of what was asked for.
+        """
+        ...
+
+    def place(self) -> str:
+        """Return a name of what the first page is asked for with: in every run the same for the same share."""
+        ...
+
+    def definition(self) -> Any:
+        """Return what the source itself makes of what it receives, for comparison; never a secret.
+
+        Raises:
+            ConfigurationError: it cannot be known yet.
         """
         ...

@@ -1,14 +1,17 @@
 """Collections behind REST endpoints that answer JSON."""
 
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.http import Client, Limits, Response, Retry
 from ingestion.pagination import Paginator, Received
 from ingestion.sources.splitting import split_records
-from ingestion.types import Cursor, Page, Record, Records
+from ingestion.types import Cursor, Page, Recall, Record, Records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,28 +28,79 @@ class JsonApi:
     max_pages: int = 1_000_000
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
-        url = self.url if isinstance(self.url, str) else self.url()
+        return self._pages(cursor, None)
+
+    def changed_pages(self, cursor: Cursor | None, recall: Recall) -> Iterator[Page]:
+        return self._pages(cursor, recall)
+
+    def place(self) -> str:
+        asked = {**self.params, **self.pagination.params(self.pagination.first())}
+        return hashlib.sha256(json.dumps(sorted(asked.items())).encode()).hexdigest()
+
+    def definition(self) -> tuple[Any, ...]:
+        # Parameters, headers and the URL's query may hold secrets, and what they change shows in the bytes.
+        shown = re.sub("//[^/?#]*@", "//", self._url()).partition("?")[0]
+        return shown, self.records, self.pagination
+
+    def _url(self) -> str:
+        return self.url if isinstance(self.url, str) else self.url()
+
+    def _pages(self, cursor: Cursor | None, recall: Recall | None) -> Iterator[Page]:
+        url = self._url()
         at: Cursor | None = cursor or {"pages": 0, "at": self.pagination.first(), "digest": "", "mark": ""}
         with Client(retry=self.retry, limits=self.limits, headers=self.headers) as client:
             while at:
-                response = client.get(url, {**self.params, **self.pagination.params(at["at"])})
-                page = self._page(response, at)
+                params = self.pagination.params(at["at"])
+                response = client.get(url, {**self.params, **params})
+                page = self._page(response, at) if recall is None else self._known_page(response, at, params, recall)
                 yield page
                 at = page.following
 
+    def _known_page(self, response: Response, at: Cursor, params: Mapping[str, str], recall: Recall) -> Page:
+        """Return the page without its records where it is as it was remembered."""
+        digest = _digest_of_response(response, params)
+        remembered = recall(at["pages"] + 1, digest)
+        if remembered is None:
+            return replace(self._page(response, at), digest=digest)
+        following = self._following(response, at, remembered.records, remembered.note)
+        return Page(
+            number=remembered.number,
+            records=(),
+            size_bytes=len(response.body),
+            following=following,
+            digest=digest,
+            note=remembered.note,
+            unchanged=remembered,
+            reread=lambda: replace(self._page(response, at), digest=digest),
+        )
+
     def _page(self, response: Response, at: Cursor) -> Page:
-        number = at["pages"] + 1
         records = _records(response, self.records)
         digest = _digest(records)
+        following = self._following(response, at, len(records), digest)
+        return Page(
+            number=at["pages"] + 1, records=records, size_bytes=len(response.body), following=following, note=digest
+        )
+
+    def _following(self, response: Response, at: Cursor, records: int, digest: str) -> Cursor | None:
+        """Return the cursor after a page of so many records with that digest."""
+        number = at["pages"] + 1
         _refuse_loop(at, number, digest)
-        next_at = self.pagination.following(at["at"], Received(headers=response.headers, records=len(records)))
-        following = None
-        if next_at is not None:
-            if number >= self.max_pages:
-                raise RunFailed("too_many_pages", f"no end after {number} pages")
-            mark = digest if _is_marked(number) else at["mark"]
-            following = {"pages": number, "at": next_at, "digest": digest, "mark": mark}
-        return Page(number=number, records=records, size_bytes=len(response.body), following=following)
+        next_at = self.pagination.following(at["at"], Received(headers=response.headers, records=records))
+        if next_at is None:
+            return None
+        if number >= self.max_pages:
+            raise RunFailed("too_many_pages", f"no end after {number} pages")
+        mark = digest if _is_marked(number) else at["mark"]
+        return {"pages": number, "at": next_at, "digest": digest, "mark": mark}
+
+
+def _digest_of_response(response: Response, params: Mapping[str, str]) -> bytes:
+    """Digest what was asked for, and all of the response that decides about its records."""
+    asked = json.dumps([sorted(params.items()), response.headers.get("content-type", "")]).encode()
+    digest = hashlib.sha256(b"%d %b" % (len(asked), asked))
+    digest.update(response.body)
+    return digest.digest()
 
 
 def _digest(records: list[Record]) -> str:

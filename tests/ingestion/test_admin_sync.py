@@ -76,6 +76,15 @@ def test_the_action_starts_a_run_in_the_name_of_the_user(feed):
     assert said(client.get(LIST)) == [f"Feed photos: started {link}."]
 
 
+def test_an_action_of_its_own_asks_for_every_page(feed):
+    client = session(*VIEWS, SYNC)
+    act(client, feed, action="sync_every_page")
+    assert Run.objects.get().full
+    end(Run.objects.get())
+    act(client, feed)
+    assert not Run.objects.first().full
+
+
 def test_the_action_leaves_a_running_feed_alone_and_says_since_when(feed):
     client = session(*VIEWS, SYNC)
     run, _ = runs.request("photos", trigger=Trigger.COMMAND)

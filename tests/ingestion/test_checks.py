@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.contrib.postgres.fields import HStoreField
 from django.contrib.postgres.search import SearchVectorField
+from django.core.checks import WARNING
 from django.db import models
 from django.db.models.functions import Lower, Now
 
@@ -401,6 +402,37 @@ def test_e013_columns_that_the_target_fills_itself():
 def test_e013_columns_only_written_on_insert_that_are_not_the_feed_s(names):
     model = order(code=BIG(unique=True), name=models.TextField(null=True))
     assert aimed(Upsert(model, key="code", insert_only=names), "code") == ["E013"]
+
+
+SKIPPING = replace(PHOTOS, skip_unchanged_pages=True)
+
+
+def test_unchanged_pages_can_be_skipped_by_upserts_from_sources_that_know_how():
+    assert ids(SKIPPING) == []
+    assert ids(replace(SKIPPING, rules=(lambda record: record,))) == []
+
+
+@pytest.mark.parametrize("target", [Append(Photo), Replace(Photo, key="remote_id"), Mirror(Photo, key="remote_id")])
+def test_e019_targets_that_need_the_records_of_every_page(target):
+    (only,) = found(replace(SKIPPING, target=target))
+    assert only == ("E019", f"Feed 'photos': {type(target).__name__} cannot skip unchanged pages.")
+
+
+def test_e019_a_source_that_cannot_skip():
+    class Silent:
+        def pages(self, cursor):
+            yield from ()
+
+    assert found(replace(SKIPPING, source=Silent())) == [("E019", "Feed 'photos': Silent cannot skip unchanged pages.")]
+
+
+def test_a_function_that_cannot_be_compared_is_a_warning():
+    state = object()
+    (warning,) = checks.problems([replace(SKIPPING, rules=(lambda record: record if state else None,))])
+    assert (warning.id, warning.level) == ("ingestion.W001", WARNING)
+    assert "no page will be skipped: " in warning.msg
+    assert "nobody can tell whether a object has changed" in warning.msg
+    assert ids(replace(PHOTOS, rules=(lambda record: record if state else None,))) == []
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, 20])

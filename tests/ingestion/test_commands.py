@@ -1,6 +1,7 @@
 """The commands of the contract: what they print, and their exit status."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import stamina
@@ -8,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from ingestion import runs
 from ingestion.models import Run, Trigger
+from photos.feeds import PHOTOS
 from photos.models import Photo
 from photos.sample_api import photo
 from tests.remote import Remote, Reply, json_pages
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SUMMARY = (
     "feed", "run", "state", "pages", "read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected",
-    "skipped", "coercions", "drift", "seconds", "first_commit_at", "error",
+    "pages_skipped", "skipped", "coercions", "drift", "seconds", "first_commit_at", "error",
 )  # fmt: skip
 
 
@@ -89,8 +91,13 @@ def test_ingest_dry_run_shows_new_and_changed_rows_and_keeps_nothing(run):
 
 
 @pytest.mark.usefixtures("remote")
-def test_ingest_full_is_accepted(run):
-    assert run("ingest", "photos", "--full")[0] == 0
+def test_ingest_tells_how_many_pages_it_skipped_and_full_skips_none(run, monkeypatch):
+    monkeypatch.setattr("photos.feeds.PHOTOS", replace(PHOTOS, skip_unchanged_pages=True))
+    run("ingest", "photos")
+    for options, told in (((), "20 read, 20 unchanged, 1 of 1 pages skipped"), (("--full",), "20 read, 20 unchanged")):
+        status, [line] = run("ingest", "photos", *options)
+        assert status == 0
+        assert line.endswith(told)
 
 
 def test_ingest_of_an_unknown_feed_names_the_known_ones():
@@ -115,7 +122,13 @@ def test_trigger_queues_a_run_and_does_not_wait(run, settings):
     status, lines = run("trigger", "photos", "--json")
     assert (status, json.loads(lines[-1])["state"]) == (0, "queued")
     assert run("trigger", "photos", "--json")[0] == 0
-    assert Run.objects.count() == 1
+    assert Run.objects.get().full is False
+
+
+def test_trigger_full_asks_for_every_page(run, settings):
+    settings.INGESTION_WAKE = "tests.ingestion.test_runs.record_wake"
+    run("trigger", "photos", "--full")
+    assert Run.objects.get().full is True
 
 
 def test_trigger_of_an_unknown_feed_is_an_error():

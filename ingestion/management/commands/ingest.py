@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("feed")
         parser.add_argument("--json", action="store_true", help="print the summary as JSON in the last line")
-        parser.add_argument("--full", action="store_true", help="ignore the watermark of an incremental feed")
+        parser.add_argument("--full", action="store_true", help="load every page, unchanged or not")
         parser.add_argument("--limit", type=int, metavar="N", help="stop after N records")
         parser.add_argument(
             "--confirm-deletes", action="store_true", help="let the run delete more rows than its feed allows"
@@ -39,6 +39,7 @@ class Command(BaseCommand):
                 dry_run=options["dry_run"],
                 confirm_deletes=options["confirm_deletes"],
                 accept_drift=options["accept_drift"],
+                full=options["full"],
             )
         except IngestionError as error:
             raise CommandError(str(error)) from error
@@ -72,6 +73,8 @@ def describe(summary: dict[str, Any]) -> str:
         for name in ("read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected", "skipped")
         if summary[name] or name == "read"
     )
+    if summary["pages_skipped"]:
+        counts += f", {summary['pages_skipped']:,} of {summary['pages']:,} pages skipped"
     took = f" in {summary['seconds']} s" if summary["seconds"] is not None else ""
     error = f": {summary['error']}" if summary["error"] else ""
     changed = "; ".join(drift.describe(drift.change_from_json(change)) for change in summary["drift"])

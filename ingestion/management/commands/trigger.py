@@ -23,12 +23,15 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("feed")
+        parser.add_argument("--full", action="store_true", help="load every page, unchanged or not")
         parser.add_argument("--wait", action="store_true", help="wait for the run to end and report it")
         parser.add_argument("--json", action="store_true", help="print the summary as JSON in the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            run, created = runs.request(options["feed"], trigger=Trigger.COMMAND, by=getpass.getuser())
+            run, created = runs.request(
+                options["feed"], trigger=Trigger.COMMAND, by=getpass.getuser(), full=options["full"]
+            )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         if not created:
