@@ -8,7 +8,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ingestion.cleaning import MAX_RECORD_BYTES, Column, RecordRule, compile_columns, compile_key
+from ingestion.cleaning import (
+    MAX_RECORD_BYTES,
+    Column,
+    RecordRule,
+    compile_columns,
+    compile_key,
+    compile_repeats,
+    strings_in,
+)
 from ingestion.drift import Watch
 from ingestion.encoding import encode_lines
 from ingestion.errors import RecordRejected, RecordSkipped
@@ -81,6 +89,7 @@ class Preparer:
         self._misses = 0
         self._clean = compile_columns(columns, rules, self._coercions)
         self._find_key = compile_key(columns, rules)
+        self._find_repeats = compile_repeats(columns)
         self._encode_group = None if rules else compile_groups(columns, self._watch)
         self._encode_texts = None if rules else compile_texts(columns, self._watch)
 
@@ -124,29 +133,31 @@ class Preparer:
             self._add(prepared, start, middle)
             self._add(prepared, middle, end)
             return
-        self._look(prepared.records[start:end])
+        may_repeat = self._look(_between(prepared.records, start, end))
         for position in range(start, end):
-            self._add_one(prepared, position)
+            self._add_one(prepared, position, may_repeat=may_repeat)
 
-    def _look(self, records: Sequence[Record]) -> None:
-        """Have records looked at, all at once or, when one of them is bad, one by one."""
-        if sum(map(len, records)) <= MAX_RECORD_BYTES and self._try_look(records):
-            return
+    def _look(self, records: Sequence[Record]) -> bool:
+        """Have records looked at, at once or one by one; return whether any of them may have a name twice."""
+        if sum(map(len, records)) <= MAX_RECORD_BYTES:
+            repeats = self._try_look(_text_of(records))
+            if repeats is not None:
+                return repeats
         for record in records:
             if len(record) <= MAX_RECORD_BYTES:
-                self._try_look([record])
-
-    def _try_look(self, records: Sequence[Record]) -> bool:
-        try:
-            self._watch.look(b"[" + b",".join(records) + b"]")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return False
+                self._try_look(_text_of([record]))
         return True
+
+    def _try_look(self, text: bytes) -> bool | None:
+        """Return whether any record of a JSON list has a name twice; None when one of them cannot be decoded."""
+        try:
+            return self._watch.look(text) != strings_in(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
 
     def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
         """Add the records from `start` to `end` at once; False when they need to go one by one."""
-        records = prepared.records
-        encoded = self._encode(records if len(records) == end - start else records[start:end])
+        encoded = self._encode(_between(prepared.records, start, end))
         if encoded is None:
             return False
         prepared.lines.append(encoded.lines)
@@ -158,28 +169,38 @@ class Preparer:
     def _encode(self, records: Sequence[Record]) -> Encoded | None:
         if isinstance(records, TextRecords):
             return self._encode_texts(records) if self._encode_texts else None
-        if self._encode_group is None:
-            return None
-        text = records.text if isinstance(records, Records) else b"[" + b",".join(records) + b"]"
-        return self._encode_group(records, text)
+        return self._encode_group(records, _text_of(records)) if self._encode_group else None
 
-    def _add_one(self, prepared: Prepared, position: int) -> None:
+    def _add_one(self, prepared: Prepared, position: int, *, may_repeat: bool) -> None:
         raw = prepared.records[position]
         try:
             if position in prepared.refused:
                 raise prepared.refused[position]
+            repeats = self._find_repeats(raw) if may_repeat else ()
             row = self._clean(raw)
         except RecordSkipped:
             prepared.skipped += 1
             return
         except RecordRejected as rejected:
-            prepared.rejections.append(
-                reject(rejected, page=prepared.number, position=position, raw=raw, key=self._find_key(raw))
-            )
+            # Which of two keys it is would be a guess.
+            key = self._find_key(raw) if rejected.reason != "ambiguous_key" else None
+            prepared.rejections.append(reject(rejected, page=prepared.number, position=position, raw=raw, key=key))
             return
+        if repeats:
+            prepared.coercions.update(repeats)
         prepared.lines += encode_lines((row,), self._kinds)
         prepared.keys.append(row[self._key[0]] if len(self._key) == 1 else tuple(row[index] for index in self._key))
         prepared.positions.append(position)
+
+
+def _between(records: Sequence[Record], start: int, end: int) -> Sequence[Record]:
+    # All of them know their text.
+    return records if len(records) == end - start else records[start:end]
+
+
+def _text_of(records: Sequence[Record]) -> bytes:
+    """Return the records as one JSON list."""
+    return records.text if isinstance(records, Records) else b"[" + b",".join(records) + b"]"
 
 
 def reject(rejected: RecordRejected, *, page: int, position: int, raw: Record, key: str | None) -> Rejection:

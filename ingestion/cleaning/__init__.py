@@ -30,11 +30,11 @@ from ingestion.cleaning.decoding import (
     MAX_RECORD_BYTES,
     decode_json,
     decode_record,
-    may_repeat,
     quoted,
 )
 from ingestion.cleaning.keys import FindKey, compile_key, key_text
 from ingestion.cleaning.kinds import KINDS, absent_of, bind_value
+from ingestion.cleaning.repeats import FindRepeats, compile_repeats, strings_in
 from ingestion.cleaning.rows import CleanRecord, clean_default, compile_columns, noter, storable
 from ingestion.cleaning.rules import UNSET, Column, MomentForm, RecordRule, RelationForm, Rule
 
@@ -46,6 +46,7 @@ __all__ = [
     "CleanRecord",
     "Column",
     "FindKey",
+    "FindRepeats",
     "MomentForm",
     "RecordRule",
     "RelationForm",
@@ -57,6 +58,7 @@ __all__ = [
     "clean_default",
     "compile_columns",
     "compile_key",
+    "compile_repeats",
     "computed",
     "constant",
     "date",
@@ -70,12 +72,12 @@ __all__ = [
     "json",
     "key_text",
     "mapped",
-    "may_repeat",
     "noter",
     "problem_of",
     "quoted",
     "related",
     "storable",
+    "strings_in",
     "text",
     "time",
     "timestamp",

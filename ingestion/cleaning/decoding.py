@@ -3,7 +3,6 @@
 import json
 import math
 from decimal import Decimal, InvalidOperation
-from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -41,7 +40,6 @@ def _magnitude(text: str) -> int:
 # Decodes any JSON text. It raises msgspec.ValidationError for a number that Python or jsonb cannot hold.
 decode_json: Final = msgspec.json.Decoder(float_hook=_number).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, Record]).decode
-_decode_all_members: Final = msgspec.json.Decoder(list[dict[str, Record]]).decode
 # Finds out what is wrong with a record, and what can be known of it. Numbers stay text: they have no limits then.
 LENIENT: Final[dict[str, Any]] = {"strict": False, "parse_int": str, "parse_float": str}
 
@@ -125,45 +123,6 @@ def text_at(raw: Record, path: tuple[str, ...]) -> str:
 def quoted(name: str) -> bytes:
     """Return a name as records have it, unless they spell it with escapes."""
     return json.dumps(name, ensure_ascii=False).encode()
-
-
-def may_repeat(records: bytes, count: int, name: bytes) -> bool:
-    """Whether any of `count` objects in a JSON list may have a quoted name twice; cheap, and False is certain.
-
-    Every object has to have the name.
-    """
-    # An object that spells the name with escapes would make up for one that has it twice.
-    if b"\\" in records and any(escape in records for escape in _escapes(name)):
-        return True
-    found = records.count(name)
-    if found <= count:
-        return False
-    # Most of all: the objects hold others that have the name as well.
-    inside = b",".join([value for members in _decode_all_members(records) for value in members.values()])
-    return found - inside.count(name) > count
-
-
-@cache
-def _escapes(name: bytes) -> frozenset[bytes]:
-    """Return what a quoted name's characters are when they are written as escapes."""
-    units = json.loads(name).encode("utf-16-be")
-    codes = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
-    return frozenset(rf"\u{code}".encode() for lower in codes for code in (lower, lower.upper()))
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object with every name it has, also those that are there twice."""
-
-
-def is_repeated(raw: bytes, path: tuple[str, ...]) -> bool:
-    """Whether any name on the way to `path` is there twice in a record that was decoded."""
-    level: Any = json.loads(raw, object_pairs_hook=_Pairs, **LENIENT)
-    for key in path:
-        inner = [value for name, value in level if name == key] if type(level) is _Pairs else []
-        if len(inner) != 1:
-            return len(inner) > 1
-        level = inner[0]
-    return False
 
 
 def holds_nul(value: Any) -> bool:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ingestion.cleaning.decoding import decode_record, holds_nul, is_repeated, quoted, text_at, value_at
+from ingestion.cleaning.decoding import decode_record, holds_nul, quoted, text_at, value_at
 from ingestion.cleaning.kinds import absent_of, bind_value
+from ingestion.cleaning.repeats import is_repeated
 from ingestion.cleaning.rules import UNSET, Column, JsonForm, RecordRule
 from ingestion.cleaning.values import Note
 from ingestion.errors import ConfigurationError, RecordRejected, RecordSkipped

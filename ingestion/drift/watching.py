@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
+from ingestion.cleaning import strings_in
 from ingestion.drift.shapes import TYPES, Change, Shape, changes, learn, struct_of, to_json
 
 _decode_any: Final = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
 _TYPES_OF_KINDS: Final = {"text": "text", "integer": "number", "boolean": "boolean"}
 
 
@@ -39,8 +41,8 @@ class Watch:
         """Note the number of the page whose records come next."""
         self._page = page
 
-    def look(self, records: bytes) -> None:
-        """Look at records in a JSON list, and validate it.
+    def look(self, records: bytes) -> int:
+        """Look at records in a JSON list, and validate it; return how many strings are left of it when it is decoded.
 
         Raises:
             msgspec.MsgspecError: it is no JSON, or holds a number out of range.
@@ -48,9 +50,11 @@ class Watch:
             RecursionError: it is too deep.
         """
         try:
-            self._decode(records)
+            decoded = self._decode(records)
         except msgspec.ValidationError:
-            self._learn(_decode_any(records))
+            decoded = _decode_any(records)
+            self._learn(decoded)
+        return strings_in(_encode(decoded))
 
     def _learn(self, records: list[Any]) -> None:
         learned = [learn(self._seen, record, page=self._page) for record in records if type(record) is dict]

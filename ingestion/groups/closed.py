@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
@@ -55,7 +56,10 @@ class Closed:
         careful: structs, with the JSON of each when that is a column, to lines of values that are not escaped, with a
             mark for NULL.
         keys: the keys of structs.
-        expected, kinds: what `drift.Watch` wants to know of the fields, and of structs.
+        expected: the fields as `drift.Watch` wants to know them.
+        optional: the values of each field that not every record has to have, or that may be null.
+        are_texts: whether each of those is text.
+        strings_each: how many strings a record has that has all fields, names included.
     """
 
     decode: Callable[[bytes], list[Any]]
@@ -63,7 +67,19 @@ class Closed:
     careful: Callable[[list[Any], Sequence[str]], list[str]]
     keys: Callable[[list[Any]], list[Any]]
     expected: Sequence[tuple[str, str, bool]]
-    kinds: Callable[[list[Any]], tuple[frozenset[type], ...]]
+    optional: Callable[[list[Any]], tuple[list[Any], ...]]
+    are_texts: Sequence[bool]
+    strings_each: int
+
+    def strings(self, records: int, optional: tuple[list[Any], ...], kinds: tuple[frozenset[type], ...]) -> int:
+        """Return how many strings so many records have with these optional values and their types."""
+        strings = records * self.strings_each
+        for values, types, is_text in zip(optional, kinds, self.are_texts, strict=True):
+            if msgspec.UnsetType in types:
+                strings -= values.count(msgspec.UNSET) * (1 + is_text)
+            if is_text and NoneType in types:
+                strings -= values.count(None)
+        return strings
 
 
 def close(fields: Sequence[Field], *, whole: bool, null: str, mark: str) -> Closed | None:
@@ -86,7 +102,7 @@ def close(fields: Sequence[Field], *, whole: bool, null: str, mark: str) -> Clos
     keys = [name for name, field in named if field.column.is_key]
     key = keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
     optional = [name for name, field in named if field.may_be_null or not field.is_required]
-    kinds = "".join(f"frozenset(map(type, [{name} for s in records])), " for name in optional)
+    lists = "".join(f"[{name} for s in records], " for name in optional)
     plain, careful = partial(_compile, fields, null), partial(_compile, fields, mark)
     return Closed(
         decode=msgspec.json.Decoder(list[_struct(fields)]).decode,  # type: ignore[misc]  # made at run time
@@ -94,7 +110,9 @@ def close(fields: Sequence[Field], *, whole: bool, null: str, mark: str) -> Clos
         careful=careful(rf"lambda records, texts: [f'{values}{beside}\n' for {each}]"),
         keys=plain(f"lambda records: [{key} for s in records]"),
         expected=[(field.name, field.column.kind, name in optional) for name, field in named],
-        kinds=plain(f"lambda records: ({kinds})"),
+        optional=plain(f"lambda records: ({lists})"),
+        are_texts=[field.column.kind == "text" for name, field in named if name in optional],
+        strings_each=sum(1 + (field.column.kind == "text") for field in fields),
     )
 
 

@@ -2,9 +2,9 @@
 
 Note [Fast groups]: written as a struct, the columns let msgspec check types, lengths and ranges of a whole group of
 records at once, and one format string per record makes its line. Columns of other kinds are cleaned column by column,
-by the same cleaners as record by record. Whatever needs more than that (a bad value, a default for null, a character to
-escape other than the backslash) makes the group fail as a whole; it then goes record by record through `cleaning` and
-`encoding`, which alone know what to say about it. Tests hold both ways against each other.
+by the same cleaners as record by record. Whatever needs more than that (a bad value, a default for null, a name that is
+there twice, a character to escape other than the backslash) makes the group fail as a whole; it then goes record by
+record through `cleaning` and `encoding`, which alone know what to say about it. Tests hold both against each other.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingestion.cleaning import MAX_DEPTH, MAX_RECORD_BYTES, Column, may_repeat, quoted
+from ingestion.cleaning import MAX_DEPTH, MAX_RECORD_BYTES, Column, strings_in
 from ingestion.drift import Watch
 from ingestion.encoding import NULL
 from ingestion.errors import RecordRejected
@@ -75,7 +75,6 @@ class _Groups:
         self._whole = columns[-1].path is None
         self._template = "\t".join(["%s"] * len(columns)) + "\n"
         self._has_json = any(column.kind == "json" for column in columns)
-        self._keys = [quoted(column.path[0]) for column in columns if column.is_key and column.path]
         self._decode = msgspec.json.Decoder(list[tree.struct], float_hook=tree.float_hook).decode  # type: ignore[name-defined]
         fields = tree.fields
         self._closed = close(fields, whole=self._whole, null=NULL, mark=NULL_MARK) if fields is not None else None
@@ -104,10 +103,12 @@ class _Groups:
             structs = closed.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        if any(_has_twins(text, records, name) for name in self._keys):
+        optional = closed.optional(structs)
+        kinds = tuple([frozenset(map(type, values)) for values in optional])
+        if closed.strings(records, optional, kinds) != strings_in(text):
             return None
         # Records that fit have nothing besides the columns, so that only what those have can be new.
-        if not self._watch.has_seen(closed.kinds(structs)):
+        if not self._watch.has_seen(kinds):
             self._watch.look(text)
         keys = closed.keys(structs)
         if b"\\" not in text:
@@ -138,17 +139,15 @@ class _Groups:
             return None
         try:
             taken = self._tree.take(self._decode(text))
-            self._watch.look(text)
+            strings = self._watch.look(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, RecordRejected):
             return None
-        return taken
+        return taken if strings == strings_in(text) else None
 
 
 def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]], bool]:
     """Return what tells, from the text of a group alone, whether anything in it surely needs a second look."""
     kinds = {column.kind for column in columns}
-    names = {quoted(column.path[0]) for column in columns if column.is_key and column.path}
-    is_nested_key = any(column.is_key and len(column.path or ()) > 1 for column in columns)
     has_times = not kinds.isdisjoint({"timestamp", "time"})
 
     def is_plain(text: bytes, records: Sequence[Record]) -> bool:
@@ -163,9 +162,7 @@ def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]],
             return False
         if "float" in kinds and (b"e-" in text or b"E-" in text) and _TINY.search(text):
             return False
-        if has_times and (_NANOSECONDS.search(text) or b'"0001-01-01' in text or b'"9999-12-31' in text):
-            return False
-        return not is_nested_key and not any(_has_twins(text, len(records), name) for name in names)
+        return not (has_times and (_NANOSECONDS.search(text) or b'"0001-01-01' in text or b'"9999-12-31' in text))
 
     return is_plain
 
@@ -186,13 +183,6 @@ def _is_too_deep(record: bytes) -> bool:
         level += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token, 0)
         deepest = max(deepest, level)
     return deepest > MAX_DEPTH
-
-
-def _has_twins(text: bytes, records: int, name: bytes) -> bool:
-    try:
-        return may_repeat(text, records, name)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return True
 
 
 def _escaped(lines: str, *, rows: int, columns: int, marks: int) -> str | None:

@@ -8,10 +8,8 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ingestion.cleaning import MAX_RECORD_BYTES, decode_record, may_repeat, quoted
+from ingestion.cleaning import MAX_RECORD_BYTES, decode_record
 from ingestion.errors import RecordRejected
 
 
@@ -134,28 +132,3 @@ def test_the_limit_of_size_is_16_mebibytes():
     assert len(fitting) == 16_777_216
     assert len(decode_record(raw(fitting))["a"]) == 16_777_208
     assert record_reason(fitting + b" ") == "field_too_large"
-
-
-@pytest.mark.parametrize(
-    ("records", "expected"),
-    [
-        ([b'{"id":1}', b'{"id":2}'], False),
-        ([b'{"id":1,"user":{"id":2}}', b'{"id":2,"tags":["id","id"],"of":[{"id":3,"id":4}]}'], False),
-        ([b'{"id":1,"id":2}', b'{"id":2}'], True),
-        ([b'{"id":1,"user":{"id":2},"id":2}'], True),
-        ([b'{"id":1,"user":{"id":2}}', b'{"id":2,"id":null}'], True),
-        # The one makes up for the other.
-        ([b'{"id":1,"id":2}', b'{"\\u0069d":2}'], True),
-        ([b'{"id":1,"id":2}', b'{"i\\u0064":2}'], True),
-        ([b'{"id":1,"t":"\\u00e9\\n"}', b'{"id":2,"t":"\\\\"}'], False),
-    ],
-)
-def test_a_name_that_is_there_twice_is_noticed_among_many_records(records, expected):
-    text = b"[" + b",".join(records) + b"]"
-    assert may_repeat(text, len(records), quoted("id")) is expected
-
-
-@given(st.lists(st.sampled_from(["id", "é", "a"]), max_size=4), st.sampled_from(["id", "é"]))
-def test_no_name_that_is_there_twice_is_missed(names, name):
-    record = "{" + ",".join(f'"{inner}":{{"{inner}":["{inner}"]}}' for inner in [*names, name]) + "}"
-    assert may_repeat(f"[{record}]".encode(), 1, quoted(name)) or names.count(name) == 0

@@ -1,5 +1,6 @@
 """Drift from the remote to the run, the feed, the commands and the admin."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -214,3 +215,15 @@ def test_the_admin_shows_drift_on_the_run_and_the_feed_and_what_is_known():
     assert cells(client, RUNS)[0]["shown_outcome"].endswith("<b> is new, text (page 12)")
     (row,) = cells(client, FEEDS)
     assert row["shown_outcome"].endswith("<b> is new, text (page 12)")
+
+
+def test_names_that_are_there_twice_are_counted_on_the_run(sync):
+    records = [json.dumps(record).encode() for record in photos(2500)]
+    for number in (5, 700, 1800):
+        records[number] = records[number][:-1] + b', "title": "the last one"}'
+    summary = sync(records)
+    assert (summary["state"], summary["inserted"], summary["rejected"]) == ("succeeded", 2500, 0)
+    assert summary["coercions"] == {"raw_data:repeated_name": 3, "title:repeated_name": 3}
+    last = Photo.objects.filter(title="the last one").order_by("remote_id")
+    assert [stored.remote_id for stored in last] == [6, 701, 1801]
+    assert Photo.objects.get(remote_id=701).raw_data["title"] == "the last one"

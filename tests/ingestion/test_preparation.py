@@ -1,6 +1,5 @@
 """The fast way and the slow way give the same rows, keys and rejects, whatever a page holds."""
 
-import json
 from dataclasses import replace
 from decimal import Decimal
 
@@ -14,58 +13,12 @@ from ingestion.http import Response
 from ingestion.preparation import GROUP, Preparer
 from ingestion.sources import split_records
 from ingestion.types import Page
-
-COLUMNS = (
-    Column(name="id", kind="integer", path=("id",), is_key=True, limits=(-(2**63), 2**63 - 1)),
-    Column(name="title", kind="text", path=("title",), max_length=20),
-    Column(name="note", kind="text", path=("note",), null=True),
-    Column(name="rank", kind="integer", path=("rank",), limits=(0, 32767), default=7),
-    Column(name="flag", kind="boolean", path=("flag",), null=True),
-    Column(name="colour", kind="text", path=("colour",), choices=frozenset({"red", "blue"}), default="red"),
-    Column(name="raw", kind="json", path=None),
-)
+from tests.ingestion.preparing import NESTED, clean_record, dumps, rows, same
 
 
 def shout(value):
     if not value.isupper():
         raise RecordRejected("invalid_value", field="v", detail="too quiet")
-
-
-def prepare(body: bytes, *, slowly: bool = False, columns=COLUMNS):
-    preparer = Preparer(columns)
-    if slowly:
-        preparer._encode_group = None
-    records = split_records(Response(status=200, headers={}, body=body), ())
-    return preparer(Page(number=1, records=records, size_bytes=len(body), following=None))
-
-
-def rows(prepared, *, ends_in_json=True):
-    """Read the lines back into values; JSON as what it means, booleans as the database takes them."""
-    plain = {"\\\\": "\\", r"\n": "\n", r"\t": "\t", r"\r": "\r"}
-    found = []
-    for line in "".join(prepared.lines).split("\n")[:-1]:
-        values = []
-        for value in line.split("\t"):
-            pieces = value.split("\\\\")
-            for escaped in (r"\n", r"\t", r"\r"):
-                pieces = [piece.replace(escaped, plain[escaped]) for piece in pieces]
-            values.append(None if value == r"\N" else "\\".join(pieces))
-        if ends_in_json and values[-1] is not None:
-            values[-1] = json.loads(values[-1])
-        found.append(values)
-    return found
-
-
-def same(body: bytes, columns=COLUMNS):
-    fast, slow = prepare(body, columns=columns), prepare(body, slowly=True, columns=columns)
-    ends_in_json = columns[-1].kind == "json"
-    assert rows(fast, ends_in_json=ends_in_json) == rows(slow, ends_in_json=ends_in_json)
-    assert fast.keys == slow.keys
-    assert fast.positions == slow.positions
-    assert fast.rejections == slow.rejections
-    assert fast.coercions == slow.coercions
-    assert (fast.read, fast.skipped) == (slow.read, slow.skipped)
-    return fast
 
 
 texts = st.one_of(
@@ -91,17 +44,6 @@ records = st.fixed_dictionaries(
 )
 
 
-def dumps(page, **options):
-    """JSON text as a careless server writes it, but without NaN and Infinity, which make the page no JSON at all."""
-    return (
-        json.dumps(page, **options)
-        .replace("NaN", "0.5")
-        .replace("-Infinity", "1e400")
-        .replace("Infinity", "1e400")
-        .encode()
-    )
-
-
 @given(st.lists(records, max_size=8), st.sampled_from([None, 1, "\t"]), st.booleans())
 def test_both_ways_agree_on_generated_dirty_pages(page, indent, ascii_only):
     if not ascii_only and any("\ud800" <= c <= "\udfff" for c in repr(page)):
@@ -122,10 +64,6 @@ good = st.fixed_dictionaries(
 @given(st.lists(good, max_size=5), records, st.lists(good, max_size=5))
 def test_both_ways_agree_on_one_dirty_record_among_good_ones(before, dirty, after):
     same(dumps([*before, dirty, *after]))
-
-
-def clean_record(number, **changes):
-    return {"id": number, "title": f"title {number}", "note": None, "rank": 1, "flag": True, "colour": "blue"} | changes
 
 
 def test_a_clean_page_becomes_one_text():
@@ -293,14 +231,6 @@ def test_clean_values_of_each_kind_go_the_fast_way(name):
     assert (len(prepared.lines), len(prepared.keys), prepared.rejections) == (1, 50, [])
 
 
-NESTED = (
-    Column(name="id", kind="integer", path=("meta", "id"), is_key=True),
-    Column(name="city", kind="text", path=("user", "address", "city"), null=True),
-    Column(name="zip", kind="text", path=("user", "address", "zip"), default=""),
-    Column(name="name", kind="text", path=("user", "name"), null=True),
-)
-
-
 @pytest.mark.parametrize(
     "record",
     [
@@ -352,3 +282,13 @@ def test_coercions_and_skipped_records_are_counted_page_by_page():
         assert prepared.coercions == {"id:text": 1, "id:integral": 1}
         assert (prepared.read, prepared.skipped, prepared.keys) == (4, 1, [1, 2, 4])
         assert [rejection.position for rejection in prepared.rejections] == [4]
+
+
+def test_escaped_quotes_do_not_send_a_page_the_slow_way():
+    page = [clean_record(number, title='"a":\\', note='{"b": "\\\\"}', x={"c\\": ['"']}) for number in range(20)]
+    assert len(same(dumps(page)).lines) == 1
+
+
+def test_a_key_inside_an_object_goes_the_fast_way():
+    page = [{"meta": {"id": number}, "user": {"name": "a", "address": {"city": "b"}}} for number in range(20)]
+    assert len(same(dumps(page), columns=NESTED).lines) == 1
