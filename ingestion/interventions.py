@@ -10,7 +10,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from ingestion import endings, feeds, loaders, runs, sqlstates, turns
+from ingestion import endings, feeds, loaders, runs, sqlstates, turns, waking
 from ingestion.errors import AlreadyRunning, WrongState
 from ingestion.models import ACTIVE, ENDED, TURN, Memory, Outcome, Part, Run, State, Trigger
 
@@ -89,7 +89,7 @@ def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:
     log.info("run resumed", feed=run.feed.name, run=run.pk, by=by)
     if wake_workers:
         queued = run.parts.filter(state=State.QUEUED).values_list("pk", flat=True)
-        transaction.on_commit(partial(runs.wake, list(queued)))
+        transaction.on_commit(partial(waking.wake, list(queued)))
     return run
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import structlog
 from django.utils import timezone
 
-from ingestion import remembering, runs, skipping, turns
+from ingestion import remembering, skipping, turns, waking
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Plan
 from ingestion.models import Part
@@ -73,7 +73,7 @@ def _divide(part: Part, feed: Feed, *, wake: bool) -> bool:
     due = turns.divide(part, shares, at_once=1 if part.run.limit else feed.parts_at_once)
     log.info("divided", parts=len(shares))
     if wake:
-        runs.wake(due)
+        waking.wake(due)
     return True
 
 

@@ -1,19 +1,17 @@
 """The life of runs and parts in Postgres: request, claim, commit, wait, end. No network, no Celery."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 import structlog
-from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce, Greatest, Now
-from django.utils.module_loading import import_string
 
-from ingestion import feeds, owners, turns
+from ingestion import feeds, owners, turns, waking
 from ingestion.cleaning import key_text
 from ingestion.errors import AlreadyRunning, PartTaken
 from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Reject, Resolution, Run, State, Trigger
@@ -28,8 +26,6 @@ ONE_ACTIVE: Final = "ingestion_run_one_active_per_feed"
 # Wait before a part without progress is taken up again; doubled with each attempt.
 BACKOFF: Final = timedelta(seconds=2)
 BACKOFF_MAX: Final = timedelta(minutes=10)
-# A part that was woken and not claimed is woken again after this long: its message may be lost.
-WAKE_AGAIN: Final = timedelta(seconds=10)
 
 
 def remember_feeds() -> None:
@@ -78,7 +74,7 @@ def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
                 return active, False
             continue  # it ended between our INSERT and our SELECT
         if wake_workers:
-            transaction.on_commit(partial(wake, [part.pk]))
+            transaction.on_commit(partial(waking.wake, [part.pk]))
         return run, True
 
 
@@ -97,51 +93,10 @@ def _first_share(name: str) -> Share | None:
     return {} if feeds.get(name).parts is None else None
 
 
-def wake(part_ids: Iterable[int]) -> None:
-    """Ask the workers to go on with these parts; a failure is logged and left to dispatch."""
-    send = import_string(settings.INGESTION_WAKE)
-    for part_id in part_ids:
-        try:
-            send(part_id)
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises, the run is safe in Postgres
-            log.warning(
-                "could not wake a worker; dispatch will", part=part_id, error=f"{type(error).__name__}: {error}"
-            )
-            return
-
-
-def claimable() -> Q:
-    """Parts that are due and unowned."""
-    return (
-        Q(state=State.QUEUED)
-        | Q(state=State.WAITING, next_attempt_at__lte=Now())
-        | Q(state=State.RUNNING, leased_until__lt=Now())
-    )
-
-
-def due_parts(*, beside: int | None = None) -> list[int]:
-    """Return the parts to wake now, and note that they were; concurrent callers get different ones.
-
-    Args:
-        beside: only the other parts of this part's run.
-    """
-    quiet = Q(woken_at=None) | Q(woken_at__lt=Now() - WAKE_AGAIN)
-    wanted = Part.objects.all() if beside is None else Part.objects.filter(run__parts=beside).exclude(pk=beside)
-    with transaction.atomic():
-        due = list(
-            wanted.filter(claimable(), quiet)
-            .select_for_update(skip_locked=True, of=("self",))
-            .values_list("pk", flat=True)
-            .order_by("pk")
-        )
-        Part.objects.filter(pk__in=due).update(woken_at=Now())
-    return due
-
-
 def free_abandoned() -> int:
     """Queue the parts whose owner was a process of this host that is gone, without waiting for their leases."""
     freed = 0
-    for part in Part.objects.filter(state=State.RUNNING):
+    for part in Part.objects.filter(state=State.RUNNING).order_by().only("run", "number", "epoch", "owner"):
         if owners.is_gone(part.owner):
             with transaction.atomic():
                 if _owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None):
@@ -159,7 +114,7 @@ def claim(part_id: int, *, now: bool = False) -> Part:
     Raises:
         PartTaken: it has ended, is not due, or is owned.
     """
-    allowed = claimable() | Q(state=State.WAITING, next_attempt_at__isnull=False) if now else claimable()
+    allowed = waking.claimable() | Q(state=State.WAITING, next_attempt_at__isnull=False) if now else waking.claimable()
     with transaction.atomic():
         # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
         free = Part.objects.select_for_update(skip_locked=True, no_key=True).filter(allowed, pk=part_id)
@@ -185,7 +140,7 @@ def claim(part_id: int, *, now: bool = False) -> Part:
 
 def claim_next(run_id: int) -> Part | None:
     """Claim the first part of the run that is due; None when there is none."""
-    due = Part.objects.filter(claimable(), run=run_id).order_by("number").values_list("pk", flat=True)
+    due = Part.objects.filter(waking.claimable(), run=run_id).order_by("number").values_list("pk", flat=True)
     for part_id in due:
         try:
             return claim(part_id)

@@ -1,5 +1,6 @@
 """Wake-ups: Celery messages that make a worker look at a part. Postgres knows what is due, so any may be lost."""
 
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import structlog
@@ -8,14 +9,17 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.db import DatabaseError
 from django.db import connection as database
+from kombu import Producer
 from kombu.pools import producers
 
-from ingestion import runs, stopping
+from ingestion import runs, stopping, waking
 
 log = structlog.get_logger(__name__)
 
 # What one try of publishing waits for the broker. The settings' own limits are for workers, which block on reads.
 PUBLISH_SECONDS: Final = 1.0
+# With more messages waiting than this, parts that have one are not woken again: it would grow without end.
+BACKLOG: Final = 20
 RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.2}
 
 
@@ -25,23 +29,45 @@ def wake(part: int) -> None:
     Raises:
         Exception: the broker does not answer, with its client's own error; dispatch will find the part.
     """
-    timeouts = {"socket_timeout": PUBLISH_SECONDS, "socket_connect_timeout": PUBLISH_SECONDS}
-    options = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, **timeouts}
-    connection = current_app.connection_for_write(transport_options=options)
-    with producers[connection].acquire(block=True, timeout=2 * PUBLISH_SECONDS) as producer:
+    with _producer() as producer:
         current_app.send_task(
             "worker.advance", kwargs={"part": part}, producer=producer, retry=True, retry_policy=RETRY_ONCE
         )
 
 
+def _producer() -> AbstractContextManager[Producer]:
+    timeouts = {"socket_timeout": PUBLISH_SECONDS, "socket_connect_timeout": PUBLISH_SECONDS}
+    options = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, **timeouts}
+    connection = current_app.connection_for_write(transport_options=options)
+    acquired: AbstractContextManager[Producer] = producers[connection].acquire(block=True, timeout=2 * PUBLISH_SECONDS)
+    return acquired
+
+
 def wake_due() -> int:
     """Wake every part that is due and unowned; return how many. Safe in any number of copies."""
     runs.free_abandoned()
-    due = runs.due_parts()
-    runs.wake(due)
+    if not waking.is_due():
+        return 0
+    due = waking.due_parts(again=not _is_backlogged())
+    waking.wake(due)
     if due:
         log.info("woke due parts", parts=len(due))
     return len(due)
+
+
+def _is_backlogged() -> bool:
+    """Whether so many messages wait that no part needs a second one: busy workers lose no messages.
+
+    Also when the broker does not answer: parts that have no message yet are tried anyway.
+    """
+    try:
+        with _producer() as producer:
+            channel: Any = producer.channel
+            waiting: int = channel.queue_declare(queue=settings.CELERY_TASK_DEFAULT_QUEUE).message_count
+    except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
+        log.debug("could not count messages", error=f"{type(error).__name__}: {error}")
+        return True
+    return waiting > BACKLOG
 
 
 def connect() -> None:

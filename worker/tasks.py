@@ -7,7 +7,7 @@ import structlog
 from celery import shared_task
 from django.conf import settings
 
-from ingestion import pipeline, quarantine, runs
+from ingestion import pipeline, quarantine, runs, waking
 from ingestion.errors import ConfigurationError, PartTaken
 from ingestion.models import ENDED, State, Trigger
 from worker import dispatch
@@ -27,7 +27,7 @@ def advance(*, part: int, **_: Any) -> None:
         dispatch.wake(part)
     elif state in ENDED:
         # Another part of the run may have its turn now.
-        runs.wake(runs.due_parts(beside=part))
+        waking.wake(waking.due_parts(beside=part))
 
 
 @shared_task(name="worker.sync")

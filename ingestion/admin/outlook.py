@@ -1,13 +1,13 @@
 """What is known of a feed besides its row: its declaration, its last run and its next one. No query per feed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.module_loading import import_string
 
 from ingestion import feeds
@@ -16,7 +16,10 @@ from ingestion.feeds import Feed
 from ingestion.models import FeedState, Run
 
 UNDECLARED: Final = "no installed app declares this feed"
-NEWEST_RUN: Final = Subquery(Run.objects.filter(feed=OuterRef("pk")).order_by("-pk").values("pk")[:1])
+# A range of one feed, in the index's order. Asked for equality, PostgreSQL drops the feed from the order, walks the
+# primary key backwards, and for a feed that never ran reads the whole history.
+_OF_THE_FEED: Final = Run.objects.filter(feed_id__gte=OuterRef("pk"), feed_id__lte=OuterRef("pk"))
+NEWEST_RUN: Final = Subquery(_OF_THE_FEED.order_by("feed_id", "-pk").values("pk")[:1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +32,10 @@ class Outlook:
 
 
 def outlooks(states: Sequence[FeedState]) -> dict[int, Outlook]:
-    """Return the outlook of each feed by its id, with one query for the runs and one for the schedules."""
+    """Return the outlook of each feed by its id, with two queries for the runs and those for the schedules."""
     declared = {feed.name: feed for feed in feeds.declared()}
     next_runs: dict[str, datetime] = import_string(settings.INGESTION_NEXT_RUNS)()
-    newest = FeedState.objects.filter(pk__in=[state.pk for state in states]).values(newest=NEWEST_RUN)
-    last_runs = {run.feed_id: run for run in Run.objects.filter(pk__in=newest)}
+    last_runs = {run.feed_id: run for run in Run.objects.filter(pk__in=_newest_of(states))}
     return {
         state.pk: Outlook(
             declared=declared.get(state.name),
@@ -48,7 +50,13 @@ def in_last_state(states: QuerySet[FeedState], state: str | None) -> QuerySet[Fe
     """Keep the feeds whose newest run is in this state; with None those that never ran."""
     if state is None:
         return states.filter(runs=None)
-    return states.alias(newest=NEWEST_RUN).filter(runs__pk=F("newest"), runs__state=state)
+    return states.filter(runs__pk__in=_newest_of(states), runs__state=state)
+
+
+def _newest_of(states: Iterable[FeedState]) -> list[int]:
+    """Return the newest run of each feed. As a part of the query for the runs, all of them would be read."""
+    feeds_shown = FeedState.objects.filter(pk__in=[state.pk for state in states])
+    return [pk for pk in feeds_shown.order_by().values_list(NEWEST_RUN, flat=True) if pk is not None]
 
 
 def source_text(feed: Feed) -> str:

@@ -53,7 +53,6 @@ class RunAdmin(InterventionsAdmin):
 
     list_display = ("number", "shown_feed", "shown_state", "shown_asked", "shown_took", "shown_read", "shown_outcome")
     list_filter = ("state", "feed", "trigger", ("requested_at", admin.DateFieldListFilter))
-    date_hierarchy = "requested_at"
     search_fields = ("feed__name", "requested_by", "error")
     search_help_text = "A number finds that run; words are looked for in the feed, who asked, and the error."
     fieldsets = (

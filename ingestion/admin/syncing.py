@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ingestion import runs
+from ingestion import runs, waking
 from ingestion.admin import links
 from ingestion.errors import ConfigurationError
 from ingestion.models import Part, Run, Trigger
@@ -43,7 +43,7 @@ def sync(names: Iterable[str], *, by: str, full: bool = False) -> list[Answer]:
         new += [run] if created else []
         answers.append(_started(name, run) if created else _already_running(name, run))
     parts = list(Part.objects.filter(run__in=new).values_list("pk", flat=True))
-    transaction.on_commit(partial(runs.wake, parts))
+    transaction.on_commit(partial(waking.wake, parts))
     return answers
 
 

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from ingestion import runs
+from ingestion import runs, waking
 from ingestion.feeds import Feed, Upsert
 from ingestion.models import FeedState, Run, State, Trigger
 from ingestion.pagination import SinglePage
@@ -223,4 +223,4 @@ def test_a_broker_that_is_down_is_tried_once_and_the_runs_are_queued(feed, secon
     assert act(client, feed, second).status_code == 302
     assert len(woken) == 1
     assert [run.state for run in Run.objects.all()] == [State.QUEUED, State.QUEUED]
-    assert len(runs.due_parts()) == 2
+    assert len(waking.due_parts()) == 2

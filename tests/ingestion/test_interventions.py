@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from ingestion import interventions, pipeline, runs
+from ingestion import interventions, pipeline, runs, waking
 from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken, RetryLater, RunFailed, WrongState
 from ingestion.feeds import Append, Mirror, Replace, Upsert
 from ingestion.models import Part, Run, State, Trigger
@@ -65,7 +65,7 @@ def test_cancel_ends_a_run_in_every_active_state_and_frees_its_feed(make):
     assert (left.state, left.owner, left.leased_until, left.next_attempt_at, left.waiting_for) == (
         "cancelled", "", None, None, "",
     )  # fmt: skip
-    assert runs.due_parts() == []
+    assert waking.due_parts() == []
     with pytest.raises(PartTaken):
         runs.claim(part.pk, now=True)
     assert runs.request("photos", trigger=Trigger.COMMAND)[1]

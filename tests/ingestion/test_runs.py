@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from ingestion import owners, runs
+from ingestion import owners, runs, waking
 from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken
 from ingestion.models import ACTIVE, ENDED, FeedState, Part, Reject, Run, State, Trigger
 from ingestion.types import Counts, Rejection
@@ -91,7 +91,7 @@ def test_a_broker_that_is_down_does_not_lose_the_run(settings):
     settings.INGESTION_WAKE = "tests.ingestion.test_runs.refuse_wake"
     run, created = runs.request("photos", trigger=Trigger.ADMIN)
     assert created
-    assert runs.due_parts() == [run.parts.get().pk]
+    assert waking.due_parts() == [run.parts.get().pk]
 
 
 def test_claim_raises_the_epoch_and_leases_the_part():
@@ -150,7 +150,7 @@ def test_waiting_part_is_due_only_when_its_time_has_come():
     part.refresh_from_db()
     assert part.next_attempt_at - part.run.requested_at > timedelta(minutes=59)
     assert (part.waiting_for, Run.objects.get().state) == ("503", "waiting")
-    assert runs.due_parts() == []
+    assert waking.due_parts() == []
     with pytest.raises(PartTaken):
         runs.claim(part.pk)
     Part.objects.update(next_attempt_at=Now())
@@ -169,10 +169,10 @@ def test_a_part_without_progress_fails_after_its_limit():
 
 def test_due_parts_are_woken_once_and_again_after_a_while():
     part = queued()
-    assert runs.due_parts() == [part.pk]
-    assert runs.due_parts() == []
-    Part.objects.update(woken_at=Now() - runs.WAKE_AGAIN - timedelta(seconds=1))
-    assert runs.due_parts() == [part.pk]
+    assert waking.due_parts() == [part.pk]
+    assert waking.due_parts() == []
+    Part.objects.update(woken_at=Now() - waking.WAKE_AGAIN - timedelta(seconds=1))
+    assert waking.due_parts() == [part.pk]
 
 
 def test_a_new_run_can_start_after_the_last_one_ended():

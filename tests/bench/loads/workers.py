@@ -110,7 +110,7 @@ def main() -> None:
     settings.INGESTION_WAKE = "tests.bench.loads.workers.wake"
     from django.db import connection
 
-    from ingestion import pipeline, runs
+    from ingestion import pipeline, waking
     from ingestion.models import ENDED, Part
     from tests.bench.child import cpu_seconds, peak_bytes
 
@@ -119,7 +119,7 @@ def main() -> None:
     for line in sys.stdin:
         part, cpu = int(line), cpu_seconds()
         pipeline.advance(part, slice_seconds=3600)
-        runs.wake(runs.due_parts(beside=part))
+        waking.wake(waking.due_parts(beside=part))
         ended = Part.objects.select_related("run").get(pk=part).run.state in ENDED
         _say(ended=ended, cpu_seconds=cpu_seconds() - cpu, peak_bytes=peak_bytes())
 
