@@ -21,7 +21,7 @@ from ingestion.leases import Lease
 from ingestion.loaders import Difference
 from ingestion.models import ACTIVE, Part, Run, State, Trigger
 from ingestion.prefetch import END, End, Prefetcher
-from ingestion.preparation import Prepared, Preparer
+from ingestion.preparation import MOST_REJECTS, Prepared, Preparer
 from ingestion.types import Page
 from ingestion.writing import reasons
 
@@ -33,6 +33,10 @@ LOOK_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 0.2
 # A small page that is rejected whole proves nothing about the feed.
 WHOLE_PAGE_RECORDS: Final = 10
+OUT_OF_MEMORY: Final = (
+    "a page or a chunk does not fit into the memory that this process may use; "
+    "ask for smaller pages, or lower the feed's chunk_bytes"
+)
 
 
 def advance(part_id: int, *, slice_seconds: float) -> State:
@@ -75,9 +79,11 @@ def advance_claimed(
         return _fail(part, str(error), error.drift if isinstance(error, RunFailed) else ())
     except (DatabaseError, InterfaceError) as error:
         message = sqlstates.message(error)
-        if sqlstates.is_transient(error):
-            return _postpone(part, RetryLater(message), patient)
-        return _fail(part, message)
+        is_transient = sqlstates.is_transient(error)
+        return _postpone(part, RetryLater(message), patient) if is_transient else _fail(part, message)
+    except MemoryError:
+        # Again it would be the same page, and the same end.
+        return _fail(part, str(RunFailed("out_of_memory", OUT_OF_MEMORY)))
     except Exception as error:
         log.exception("unexpected failure")
         return _postpone(part, RetryLater(f"{type(error).__name__}: {error}"), patient)
@@ -123,7 +129,8 @@ def _tidied(part: Part, feed: Feed, state: State) -> State:
 
 def _prepared(pages: Iterator[Page], plan: Plan, watch: Watch, *, is_strict: bool) -> Iterator[Prepared]:
     """Clean and encode each page as it arrives; holds one page. Runs in the prefetcher's thread, while COPY waits."""
-    prepare = Preparer(plan.columns, plan.feed.rules, watch)
+    most_rejects = max(MOST_REJECTS, plan.feed.reject_limit.records)
+    prepare = Preparer(plan.columns, plan.feed.rules, watch, most_rejects=most_rejects)
     for page in pages:
         prepared = prepare(page)
         if is_strict and watch.found:

@@ -19,7 +19,7 @@ from ingestion.cleaning import (
 )
 from ingestion.drift import Watch
 from ingestion.encoding import encode_lines
-from ingestion.errors import RecordRejected, RecordSkipped
+from ingestion.errors import RecordRejected, RecordSkipped, RunFailed
 from ingestion.groups import Encoded, compile_groups, compile_texts
 from ingestion.tabular import TextRecords
 from ingestion.types import Cursor, LoadedFile, Page, Record, Records, Rejection
@@ -30,6 +30,8 @@ GROUP: Final = 16
 # So many groups in a row that fail mean that the rest of the page will, too. One bad record makes seven at most fail
 # in a page of 1,000 before the first one succeeds.
 MISSES: Final = 10
+# Rejects of a page are kept in memory until it is loaded, a kilobyte and their bytes each.
+MOST_REJECTS: Final = 10_000
 # Rejects keep the start of the record; its size and hash tell about the rest.
 RAW_BYTES: Final = 64 * 1024
 
@@ -78,9 +80,20 @@ class Preparer:
 
     With rules for whole records every record is decoded: groups are not tried. A watch, where one is given, looks at
     every record as it was before any rule.
+
+    Args:
+        most_rejects: a page with more of them fails the run.
     """
 
-    def __init__(self, columns: Sequence[Column], rules: Sequence[RecordRule] = (), watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        rules: Sequence[RecordRule] = (),
+        watch: Watch | None = None,
+        *,
+        most_rejects: int = MOST_REJECTS,
+    ) -> None:
+        self._most_rejects = most_rejects
         self._is_told = watch is not None
         self._watch = watch or Watch()
         self._kinds = tuple(column.kind for column in columns)
@@ -94,7 +107,11 @@ class Preparer:
         self._encode_texts = None if rules else compile_texts(columns, self._watch)
 
     def __call__(self, page: Page) -> Prepared:
-        """Prepare a page; its bad records become rejections."""
+        """Prepare a page; its bad records become rejections.
+
+        Raises:
+            RunFailed: `reject_limit`: they are more than memory is meant for.
+        """
         prepared = Prepared(
             number=page.number,
             records=page.records,
@@ -185,6 +202,9 @@ class Preparer:
             # Which of two keys it is would be a guess.
             key = self._find_key(raw) if rejected.reason != "ambiguous_key" else None
             prepared.rejections.append(reject(rejected, page=prepared.number, position=position, raw=raw, key=key))
+            if len(prepared.rejections) > self._most_rejects:
+                many = f"more than {self._most_rejects:,} records of page {prepared.number} were rejected"
+                raise RunFailed("reject_limit", f"{many}, the last one for {rejected}") from rejected
             return
         if repeats:
             prepared.coercions.update(repeats)

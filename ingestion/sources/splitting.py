@@ -12,8 +12,12 @@ from ingestion.types import Record, Records
 
 # Enough to recognise an error page; a whole payload does not belong in a message.
 SHOWN_CHARACTERS: Final = 120
-# Looking for the good records of a page with a bad one costs memory of many times its size.
+# Looking for the good records of a page with a bad one costs memory of many times its size: 240 bytes for a value.
 LENIENT_BYTES: Final = 32 * 1024 * 1024
+LENIENT_VALUES: Final = 1_000_000
+# A record takes two bytes to send, and 70 of memory before anybody looks at it:
+# a body at its limit would fill gigabytes.
+MOST_RECORDS: Final = 1_000_000
 
 _CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([^\s"';,]+)""", re.IGNORECASE)
 _BOM: Final = "\ufeff".encode()
@@ -35,6 +39,11 @@ _decode_records = msgspec.json.Decoder(list[Record]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Record]).decode
 # The standard library's parser takes NaN, Infinity, lone surrogates and control characters; numbers stay text.
 _scan = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
+# What tells where a member ends; objects without others inside are skipped whole.
+_TOKENS: Final = re.compile(
+    rb"""\{[^{}\[\]"]*+(?:"(?:[^"\\]|\\.)*+"[^{}\[\]"]*+)*+\}|"(?:[^"\\]|\\.)*+"|[\[\]{},]""", re.DOTALL
+)
+_LEVELS: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _skip_space = re.compile(r"[ \t\n\r]*").match
 
 
@@ -46,7 +55,7 @@ def split_records(response: Response, path: tuple[str, ...]) -> list[Record]:
 
     Raises:
         RunFailed: `not_json` when the body is no JSON document, `encoding` when its text cannot be read, `shape` when
-            there is no list at `path`.
+            there is no list at `path`, `too_many_records` when there are more than MOST_RECORDS.
     """
     body = _utf8(response)
     try:
@@ -58,7 +67,7 @@ def split_records(response: Response, path: tuple[str, ...]) -> list[Record]:
     except RecursionError as error:
         raise _not_json(response, body, error) from error
     except msgspec.DecodeError as error:
-        if len(body) > LENIENT_BYTES:
+        if len(body) > LENIENT_BYTES or body.count(b",") > LENIENT_VALUES:
             raise _not_json(response, body, error) from error
         try:
             return _split_leniently(body, path)
@@ -86,12 +95,31 @@ def _split(body: bytes, path: tuple[str, ...]) -> list[Record]:
     level: bytes | Record = body
     try:
         for key in path:
+            _refuse_crowd(level)
             level = _decode_object(level)[key]
+        _refuse_crowd(level)
         return Records(_decode_records(level), bytes(level))
     except KeyError as error:
         raise RunFailed("shape", f"there is no {error} on the way to the records at {'.'.join(path)}") from error
     except msgspec.ValidationError as error:
         raise _no_list(path, bytes(level)) from error
+
+
+def _refuse_crowd(level: bytes | Record) -> None:
+    """Refuse a list or an object of too many members before there is an object for each of them."""
+    # Their two bytes each, and then the commas, tell of nearly all pages that they have fewer.
+    if len(level) <= 2 * MOST_RECORDS or bytes(level).count(b",") < MOST_RECORDS:
+        return
+    text, depth, members = bytes(level), 0, 1
+    for found in _TOKENS.finditer(text, len(text) - len(text.lstrip()) + 1):
+        token = found[0]
+        if token == b"," and not depth:
+            members += 1
+        depth += _LEVELS.get(token, 0)
+        if members > MOST_RECORDS or depth < 0:
+            break
+    if members > MOST_RECORDS:
+        raise RunFailed("too_many_records", f"more than {MOST_RECORDS:,} records in one page; ask for smaller pages")
 
 
 def _split_leniently(body: bytes, path: tuple[str, ...]) -> list[Record]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingestion.cleaning import Column, text
 from ingestion.errors import RunFailed
 from ingestion.http import Response
-from ingestion.preparation import Preparer
+from ingestion.preparation import MOST_REJECTS, Preparer
 from ingestion.sources import split_records
 from ingestion.types import Page
 from tests.ingestion.test_preparation import KIND_COLUMNS
@@ -153,8 +153,8 @@ def quoted(name, is_escaped=False):
 
 
 def exactly(value):
-    """Read JSON text into what it says: digits, names and their order, without the space between."""
-    return json.loads(value, parse_int=str, parse_float=str, object_pairs_hook=lambda pairs: ("object", pairs))
+    """Read JSON text into what jsonb keeps of it: all digits, and the last of several equal names, in no order."""
+    return json.loads(value, parse_int=str, parse_float=str)
 
 
 def lines_of(prepared, columns):
@@ -218,3 +218,13 @@ def test_both_ways_reject_a_number_that_no_column_takes_and_jsonb_cannot_hold(nu
         prepared = assert_same(columns, body)
         assert [(r.reason, r.position) for r in prepared.rejections] == [("out_of_range", 1)]
         assert prepared.keys == [1, 3]
+
+
+def test_a_page_with_more_rejects_than_memory_is_meant_for_fails_the_run():
+    body = b"[" + b"{}," * MOST_REJECTS + b'{"id":1}]'
+    page = Page(
+        number=3, records=split_records(Response(status=200, headers={}, body=body), ()), size_bytes=1, following=None
+    )
+    assert len(Preparer([ID])(page).rejections) == MOST_REJECTS == 10_000
+    with pytest.raises(RunFailed, match="reject_limit: more than 9,999 records of page 3 were rejected, the last one"):
+        Preparer([ID], most_rejects=9_999)(page)

@@ -357,6 +357,39 @@ def test_a_cut_response_of_a_server_that_announces_no_length_may_be_whole_the_ne
     assert why_not(object_).code == "shape"
 
 
+def split(body, path=()):
+    return split_records(Response(status=200, headers={}, body=body), path)
+
+
+@pytest.mark.parametrize("member", [b"0", b'{"a":["],}"]}', b'"\\",[\\\\"'], ids=ascii)
+def test_a_page_may_have_a_million_records_and_no_more(member):
+    body = b" [" + (member + b",\n") * 999_999 + member + b"]"
+    assert len(split(body)) == 1_000_000
+    for more in (body[:-1] + b"," + member + b"]", body[:-1] + (b"," + member) * 2):
+        with pytest.raises(RunFailed, match="too_many_records: more than 1,000,000 records"):
+            split(more)
+
+
+def test_a_million_commas_are_no_million_records():
+    record = b'{"a":1,"b":[2,3],"c":{"d":4,"e":5},"f":"x,y"}'
+    assert len(split(b"[" + (record + b",") * 150_000 + record + b"]")) == 150_001
+    wrapped = b'{"n":[' + b"0," * 1_500_000 + b'0],"data":[{"id":1}]}'
+    assert len(split(wrapped, ("data",))) == 1
+    with pytest.raises(RunFailed, match="too_many_records"):
+        split(wrapped, ("n",))
+
+
+def test_an_object_around_the_records_may_not_have_a_million_names():
+    with pytest.raises(RunFailed, match="too_many_records"):
+        split(b'{"data":[]' + b',"x":0' * 1_000_001 + b"}", ("data",))
+
+
+def test_good_records_are_not_looked_for_in_a_page_of_a_million_values():
+    assert len(split(b"[" + b"0," * 999_999 + b"NaN]")) == 1_000_000
+    with pytest.raises(RunFailed, match="not_json"):
+        split(b"[[" + b"0," * 1_000_001 + b"NaN]]")
+
+
 # Bad records in good pages
 
 
