@@ -336,7 +336,8 @@ class RememberedPages(models.Model):
     """What a run remembers of the pages of one chunk."""
 
     memory = models.ForeignKey(Memory, on_delete=models.CASCADE, related_name="pages")
-    # What the part's first page is asked for with, and the number of the chunk's first page.
+    # The part's number in its run, what its first page is asked for with, and the number of the chunk's first page.
+    part = models.PositiveIntegerField()
     place = models.CharField(max_length=64)
     first = models.BigIntegerField()
     # MessagePack.
@@ -346,7 +347,7 @@ class RememberedPages(models.Model):
 
     class Meta:
         constraints = (
-            models.UniqueConstraint(fields=("memory", "place", "first"), name="ingestion_rememberedpages_first_unique"),
+            models.UniqueConstraint(fields=("memory", "part", "first"), name="ingestion_rememberedpages_first_unique"),
         )
 
     def __str__(self) -> str:

@@ -44,6 +44,7 @@ class Recollection:
     """
 
     run: int
+    part: int
     definition: str
     place: str
     known: dict[int, Remembered]
@@ -75,10 +76,10 @@ class Recollection:
 def recollect(part: Part, plan: Plan, source: Source | None) -> Recollection | None:
     """Return what the part may skip; None for a feed that remembers nothing.
 
+    With the run's first slice the table is read once, in a transaction of its own.
+
     Args:
         source: the feed's source reduced to the part's share; None when there is nothing to read.
-
-    With the run's first slice the table is read once, in a transaction of its own.
 
     Raises:
         django.db.DatabaseError: the database said no.
@@ -96,9 +97,11 @@ def recollect(part: Part, plan: Plan, source: Source | None) -> Recollection | N
     if memory is None:
         return None
     place = source.place() if isinstance(source, SkippingSource) else ""
-    own = memory.pages.filter(place=place).order_by("-first").first()
+    own = memory.pages.filter(part=part.number).order_by("-first").first()
     changed: Span = NO_KEYS if own is None else _as_span(own.changed)
-    recollection = Recollection(run=part.run_id, definition=definition, place=place, known={}, changed=changed)
+    recollection = Recollection(
+        run=part.run_id, part=part.number, definition=definition, place=place, known={}, changed=changed
+    )
     if memory.basis is not None and not memory.run.full:
         recollection.known = _known(memory.basis, place)
         recollection.shape = memory.basis.run.shape
@@ -109,23 +112,23 @@ def _open(part: Part, plan: Plan, definition: str) -> Memory | None:
     """Return the memory of the part's run, made with its first slice; None when it cannot have one any more."""
     with transaction.atomic(), connections[plan.using].cursor() as cursor:
         loaders.prepare_transaction(cursor)
+        table = None
+        if not Memory.objects.filter(run=part.run_id).exists() and part.run.first_commit_at is None:
+            # Before the lock: a big table takes a while, and whoever cancels the run needs its row.
+            table = loaders.take_imprint(cursor, plan.table)
         run = Run.objects.select_for_update().get(pk=part.run_id)
         memory = Memory.objects.filter(run=run).select_related("run", "basis__run").first()
         if memory is not None and memory.definition == definition:
             return memory
-        if memory is not None or run.first_commit_at is not None:
-            # Some of its chunks were loaded by another definition, or without a memory.
+        if memory is not None or table is None or run.first_commit_at is not None:
+            # Some of its chunks were loaded by another definition or without a memory, or the table tells nothing.
             _forget(part)
             return None
+        before = msgspec.to_builtins(table)
         others = Memory.objects.filter(run__feed=part.run.feed_id)
-        before = loaders.take_imprint(cursor, plan.table)
-        if before is None:
-            others.delete()
-            return None
-        table = msgspec.to_builtins(before)
-        basis = others.filter(definition=definition, after=table).order_by("-run").first()
+        basis = others.filter(definition=definition, after=before).order_by("-run").first()
         others.exclude(pk=basis.pk if basis else None).delete()
-        return Memory.objects.create(run=run, definition=definition, before=table, basis=basis)
+        return Memory.objects.create(run=run, definition=definition, before=before, basis=basis)
 
 
 def _forget(part: Part) -> None:
@@ -140,6 +143,7 @@ def _as_span(stored: list[Any] | None) -> Span:
 
 
 def _known(basis: Memory, place: str) -> dict[int, Remembered]:
+    # Should two parts ask for their first page alike, the digests tell their pages apart; equal bytes are equal rows.
     stretches = RememberedPages.objects.filter(memory=basis, place=place).values_list("pages", flat=True)
     return {page.number: page for stretch in stretches for page in _decode(bytes(stretch))}
 
@@ -169,6 +173,7 @@ def note(
         loaders.report_writes(cursor)
     RememberedPages.objects.create(
         memory_id=memory.run,
+        part=memory.part,
         place=memory.place,
         first=pages[0].number,
         pages=_encode([page for page in remembered if page.number <= PAGES]),

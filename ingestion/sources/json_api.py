@@ -35,7 +35,7 @@ class JsonApi:
 
     def place(self) -> str:
         asked = {**self.params, **self.pagination.params(self.pagination.first())}
-        return hashlib.sha256(json.dumps(sorted(asked.items())).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self._url(), sorted(asked.items())]).encode()).hexdigest()
 
     def definition(self) -> tuple[Any, ...]:
         # Parameters, headers and the URL's query may hold secrets, and what they change shows in the bytes.

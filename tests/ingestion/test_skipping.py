@@ -1,6 +1,6 @@
 """Pages that are as the last successful run loaded them are skipped; whenever that could be wrong, they are not."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -78,7 +78,7 @@ def test_new_pages_are_loaded_and_pages_that_are_gone_are_not_missed(shop):
 
 def test_skipped_pages_are_committed_together(shop):
     shop.pages = [products(2 * number, 2 * number + 1) for number in range(1, 101)]
-    shop.sync()
+    shop.sync(chunk_rows=50_000)
     commits = []
 
     def listen(counts, **more):
@@ -406,13 +406,33 @@ def test_one_failed_part_keeps_the_run_from_being_remembered(shop):
     assert [shop.skipped(), shop.skipped()] == [0, 5]
 
 
-def test_windows_with_equal_numbers_of_pages_are_told_apart(shop):
-    """Both windows answer with the same pages here; in each run they are other windows, but for the first."""
+def test_the_same_pages_in_another_window_of_time_are_other_pages(shop):
     start = datetime(2024, 1, 1, tzinfo=UTC)
     windows = Windows(since="since", until="until", step=timedelta(days=30_000), start=start)
     assert shop.skipped(parts=windows) == 0
     assert shop.skipped() == 5
     assert shop.skipped(parts=replace(windows, start=start - timedelta(days=1))) == 0
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Everything, once for each of two names that only a header tells."""
+
+    def plan(self, source, *, now):
+        return [{"tenant": "a"}, {"tenant": "b"}]
+
+    def bind(self, source, share):
+        return replace(source, headers={"Tenant": share["tenant"]})
+
+    def problem(self, source):
+        return None
+
+
+def test_parts_that_ask_for_their_first_page_alike_are_remembered_beside_each_other(shop):
+    assert [shop.skipped(parts=Twice()), shop.skipped()] == [0, 10]
+    shop.pages[1][0]["name"] = "changed"
+    assert shop.skipped() == 8
+    assert shop.names() == shop.expected()
 
 
 # The definition
