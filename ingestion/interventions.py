@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 # How long a cancel tries to find the run between two commits; somebody waits in front of the admin.
 PATIENCE: Final = timedelta(seconds=5)
 PAUSE: Final = timedelta(seconds=0.05)
+# Runs that do not read all that there is.
+PARTIAL: Final = (Trigger.REPLAY, Trigger.BACKFILL)
 
 
 def cancel(run_id: int, *, by: str = "") -> Run:
@@ -82,9 +84,10 @@ def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:
         with transaction.atomic():
             run = _resume(run_id)
     except IntegrityError as error:
-        if runs.constraint(error) != runs.ONE_ACTIVE:
+        if (constraint := runs.constraint(error)) not in (runs.ONE_ACTIVE, runs.ONE_BACKFILL):
             raise
-        active = Run.objects.select_related("feed").filter(feed__runs=run_id, state__in=ACTIVE).first()
+        name = Run.objects.values_list("feed__name", flat=True).get(pk=run_id)
+        active = runs.active_run(name, is_backfill=constraint == runs.ONE_BACKFILL)
         raise AlreadyRunning(runs.already_running(active) if active else "another run has just ended") from error
     log.info("run resumed", feed=run.feed.name, run=run.pk, by=by)
     if wake_workers:
@@ -116,8 +119,9 @@ def _why_not(run: Run) -> str | None:
         return "it has succeeded; trigger a new one"
     if run.trigger == Trigger.REPLAY:
         return "it replayed rejects; replay them again"
-    later = Run.objects.filter(feed=run.feed, pk__gt=run.pk, state=State.SUCCEEDED).exclude(trigger=Trigger.REPLAY)
-    if newest := later.first():
+    later = Run.objects.filter(feed=run.feed, pk__gt=run.pk, state=State.SUCCEEDED)
+    # A backfill reads what no other run does, as it is now.
+    if run.trigger != Trigger.BACKFILL and (newest := later.exclude(trigger__in=PARTIAL).first()):
         return f"run {newest.pk} has read everything since; trigger a new one"
     plan = feeds.resolve(feeds.get(run.feed.name))
     mode = endings.finishing(plan)

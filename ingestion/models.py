@@ -33,6 +33,8 @@ class Trigger(models.TextChoices):
     ADMIN = "admin"
     COMMAND = "command"
     REPLAY = "replay"
+    # A period of a feed's past, beside its other runs.
+    BACKFILL = "backfill"
 
 
 class FeedState(models.Model):
@@ -56,7 +58,7 @@ class FeedState(models.Model):
 
 
 class Run(models.Model):
-    """One sync of one feed, with its counters. At most one run of a feed is active."""
+    """One sync of one feed, with its counters. At most one run of a feed is active, and one backfill."""
 
     feed = models.ForeignKey(FeedState, on_delete=models.PROTECT, related_name="runs")
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
@@ -110,7 +112,14 @@ class Run(models.Model):
         )
         constraints = (
             models.UniqueConstraint(
-                fields=("feed",), condition=Q(state__in=ACTIVE), name="ingestion_run_one_active_per_feed"
+                fields=("feed",),
+                condition=Q(state__in=ACTIVE) & ~Q(trigger=Trigger.BACKFILL),
+                name="ingestion_run_one_active_per_feed",
+            ),
+            models.UniqueConstraint(
+                fields=("feed",),
+                condition=Q(state__in=ACTIVE, trigger=Trigger.BACKFILL),
+                name="ingestion_run_one_active_backfill_per_feed",
             ),
             models.CheckConstraint(condition=Q(state__in=State.values), name="ingestion_run_state_known"),
             models.CheckConstraint(
@@ -131,7 +140,7 @@ class Run(models.Model):
     @property
     def reads_everything(self) -> bool:
         """Whether its end is the source's own: only then is anything deleted or replaced."""
-        return self.limit is None and self.trigger != Trigger.REPLAY
+        return self.limit is None and self.trigger not in (Trigger.REPLAY, Trigger.BACKFILL)
 
     @property
     def seconds(self) -> float | None:

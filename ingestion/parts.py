@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ingestion.errors import RunFailed
 from ingestion.pagination import DivisiblePaginator
@@ -35,6 +35,15 @@ class Parts(Protocol):
 
     def problem(self, source: Source) -> str | None:
         """Say why this source cannot be cut so, for a system check; None when it can."""
+        ...
+
+
+@runtime_checkable
+class Periods(Parts, Protocol):
+    """A way to cut a source into periods of time, any of which can be read by itself."""
+
+    def between(self, start: datetime, end: datetime) -> Sequence[Share]:
+        """Return the shares from `start` to before `end`."""
         ...
 
 

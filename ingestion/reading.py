@@ -9,7 +9,7 @@ from django.utils import timezone
 from ingestion import remembering, skipping, turns, waking
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Plan
-from ingestion.models import Part
+from ingestion.models import Part, Trigger
 from ingestion.skipping import Recollection
 from ingestion.sources import SkippingSource, Source
 from ingestion.types import Cursor, Page
@@ -32,6 +32,8 @@ def pages(part: Part, plan: Plan, *, wake: bool, remembers: bool) -> tuple[Itera
     """
     source, run = _source(part, plan.feed, wake=wake), part.run
     if run.limit is None:
+        # A backfill reads other windows than the feed's runs, maybe beside one of them.
+        remembers = remembers and run.trigger != Trigger.BACKFILL
         memory = skipping.recollect(part, plan, source) if remembers else None
         return _all_pages(source, part.cursor, memory), memory
     left = run.limit - run.read - run.skipped

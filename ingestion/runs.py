@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 LEASE: Final = timedelta(seconds=20)
 # The constraint that makes the second of two triggers find the run of the first.
 ONE_ACTIVE: Final = "ingestion_run_one_active_per_feed"
+ONE_BACKFILL: Final = "ingestion_run_one_active_backfill_per_feed"
 # Wait before a part without progress is taken up again; doubled with each attempt.
 BACKOFF: Final = timedelta(seconds=2)
 BACKOFF_MAX: Final = timedelta(minutes=10)
@@ -70,7 +71,7 @@ def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
         except IntegrityError as error:
             if constraint(error) != ONE_ACTIVE:
                 raise
-            if active := Run.objects.select_related("feed").filter(feed=feed, state__in=ACTIVE).first():
+            if active := active_run(name):
                 return active, False
             continue  # it ended between our INSERT and our SELECT
         if wake_workers:
@@ -78,9 +79,17 @@ def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
         return run, True
 
 
+def active_run(name: str, *, is_backfill: bool = False) -> Run | None:
+    """Return the feed's active run, or its active backfill."""
+    active = Run.objects.select_related("feed").filter(feed__name=name, state__in=ACTIVE)
+    backfills = Q(trigger=Trigger.BACKFILL)
+    return active.filter(backfills if is_backfill else ~backfills).first()
+
+
 def already_running(run: Run) -> str:
     """Say that the feed's run is active, in the words that everybody is told."""
-    return f"{run.feed} is already running since {since(run)}: run {run.pk}"
+    what = "backfill of " if run.trigger == Trigger.BACKFILL else ""
+    return f"{what}{run.feed} is already running since {since(run)}: run {run.pk}"
 
 
 def since(run: Run) -> str:

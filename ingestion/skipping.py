@@ -116,7 +116,7 @@ def _open(part: Part, plan: Plan, definition: str) -> Memory | None:
         if not Memory.objects.filter(run=part.run_id).exists() and part.run.first_commit_at is None:
             # Before the lock: a big table takes a while, and whoever cancels the run needs its row.
             table = loaders.take_imprint(cursor, plan.table)
-        run = Run.objects.select_for_update().get(pk=part.run_id)
+        run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
         memory = Memory.objects.filter(run=run).select_related("run", "basis__run").first()
         if memory is not None and memory.definition == definition:
             return memory
@@ -201,10 +201,9 @@ def keep(cursor: Any, part: Part, plan: Plan, memory: Recollection, counts: Coun
     Args:
         counts: of the chunk that is not yet added to the run.
     """
-    run = Run.objects.select_for_update().get(pk=part.run_id)
+    run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
     found = Memory.objects.filter(run=run, definition=memory.definition).first()
-    others = set(run.parts.exclude(pk=part.pk).values_list("state", flat=True))
-    if found is None or others - {State.SUCCEEDED}:
+    if found is None or run.parts.exclude(pk=part.pk).exclude(state=State.SUCCEEDED).exists():
         return
     after: Imprint | None = msgspec.convert(found.before, Imprint)
     written = sum(getattr(run, name) + getattr(counts, name) for name in ("inserted", "updated", "deleted"))

@@ -48,6 +48,16 @@ def divide(part: Part, shares: Sequence[Share], *, at_once: int) -> list[int]:
     return turn
 
 
+def begin(run: Run, shares: Sequence[Share]) -> list[int]:
+    """Make the parts of a new run in the caller's transaction; return those whose turn it is."""
+    first = Part(run=run, number=0)
+    Part.objects.bulk_create(
+        (_waiting(first, number, share) for number, share in enumerate(shares, start=1)), batch_size=_BATCH
+    )
+    give_next(run)
+    return list(run.parts.filter(state=State.QUEUED).values_list("pk", flat=True))
+
+
 def give_next(run: Run) -> None:
     """Let as many parts have their turn as the run may have at once. The caller holds the lock of the run's row."""
     active = run.parts.filter(state__in=ACTIVE)

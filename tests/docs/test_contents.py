@@ -11,7 +11,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from ingestion import http, pagination, sources
+from ingestion import http, pagination, parts, sources
 from ingestion import types as values
 from ingestion.feeds import MEBIBYTE, Feed, RejectLimit, Upsert
 from ingestion.models import State
@@ -58,7 +58,7 @@ def test_quoted_messages_are_messages_of_the_code(heading):
         assert is_known or hasattr(httpx, quoted) or hasattr(django.db, quoted), f"nothing says {quoted!r}"
 
 
-@pytest.mark.parametrize("module", ["feeds", "sources", "pagination", "cleaning"])
+@pytest.mark.parametrize("module", ["feeds", "sources", "pagination", "parts", "cleaning"])
 def test_each_public_name_is_in_the_guide_to_feeds(module):
     found = importlib.import_module(f"ingestion.{module}")
     exported = getattr(found, "__all__", None) or [
@@ -97,6 +97,8 @@ def tables_of_arguments():
         (http.Retry, "worker. When the tries"),
         (http.Limits, "`ingestion.http.Limits`"),
         (pagination.PageNumber, "`PageNumber`"),
+        (parts.PageRanges, "when the collection grows."),
+        (parts.Windows, "a run is open-ended."),
     ],
 )
 def test_arguments_and_defaults_are_those_of_the_code(described, start):
