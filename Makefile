@@ -68,7 +68,7 @@ faults: $(DEV)
 lock: $(DEV)
 	$(call compile,core)
 	$(call compile,embedded,--extra embedded)
-	$(call compile,dev,--extra embedded --group dev)
+	$(call compile,dev,--extra embedded --extra s3 --extra sftp --group dev)
 	$(call compile,bench,--group bench --constraints requirements/dev.txt)
 
 # For every platform, with hashes and without the name of the index they came from.

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -137,6 +137,44 @@ class Client:
             raise RetryLater(f"{failure} ({tried} {'try' if tried == 1 else 'tries'})", wait=failure.wait) from failure
         raise AssertionError("stamina ends with a value or an exception")
 
+    def head(self, url: str) -> Response | None:
+        """Return what the remote says of a document now, without it; None when it is gone. Asks once.
+
+        Raises:
+            TransientFailure: it cannot be asked now.
+            RunFailed: the remote refused the request.
+            ConfigurationError: the URL cannot be requested.
+        """
+        target, where = self._target(url, {})
+        with self._deadline(where), _translated(where):
+            response = self._httpx.head(target, extensions={"trace": self._remember_socket})
+        if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
+            return None
+        _check_status(where, response, is_raw=True)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Response(status=response.status_code, headers=headers, body=b"")
+
+    def open(self, url: str, headers: Mapping[str, str]) -> "Download":
+        """Return the body of a successful GET as a stream, or the part of it that `headers` ask for. Asks once.
+
+        What `limits.body_bytes` says does not count: whoever reads it decides. Close it before the next request.
+
+        Raises:
+            TransientFailure, RunFailed, ConfigurationError: as `head`.
+        """
+        target, where = self._target(url, {})
+        stack = ExitStack()
+        extensions = {"trace": self._remember_socket}
+        try:
+            with self._deadline(where), _translated(where):
+                stream = self._httpx.stream("GET", target, headers=dict(headers), extensions=extensions)
+                response = stack.enter_context(stream)
+                _check_status(where, response, is_part="Range" in headers, is_raw=True)
+        except BaseException:
+            stack.close()
+            raise
+        return Download(client=self, response=response, where=where, stack=stack)
+
     def _target(self, url: str, params: Mapping[str, str]) -> tuple[str, str]:
         """Return the URL with the parameters in place of its own of these names, and the request as messages show it.
 
@@ -207,6 +245,39 @@ class Client:
             self._socket = info["return_value"].get_extra_info("socket")
 
 
+class Download:
+    """A response's body as it arrives. Each `read` has the whole deadline of the client's limits."""
+
+    def __init__(self, *, client: Client, response: httpx.Response, where: str, stack: ExitStack) -> None:
+        self._client, self._where, self._stack = client, where, stack
+        self.status = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self._parts = response.iter_raw()
+        self._left = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next `size` bytes, fewer at the end.
+
+        Raises:
+            TransientFailure: the connection broke, or the remote is too slow.
+        """
+        pieces, length = [self._left], len(self._left)
+        with self._client._deadline(self._where), _translated(self._where):  # noqa: SLF001 - it is the client's
+            while size < 0 or length < size:
+                part = next(self._parts, b"")
+                if not part:
+                    break
+                pieces.append(part)
+                length += len(part)
+        received = b"".join(pieces)
+        self._left = received[size:] if size >= 0 else b""
+        return received[:size] if size >= 0 else received
+
+    def close(self) -> None:
+        with suppress(httpx.HTTPError):
+            self._stack.close()
+
+
 class _Watchdog:
     """Call a function from a thread when something takes too long.
 
@@ -269,14 +340,16 @@ def _translated(where: str) -> Iterator[None]:
         raise TransientFailure(f"{where}: {type(error).__name__}: {error}") from error
 
 
-def _check_status(where: str, response: httpx.Response) -> None:
+def _check_status(where: str, response: httpx.Response, *, is_part: bool = False, is_raw: bool = False) -> None:
     status = f"{response.status_code} {response.reason_phrase}".strip()
     if response.status_code in TRANSIENT_STATUSES:
         raise TransientFailure(f"{where} answered {status}", wait=_retry_after(response.headers.get("Retry-After")))
-    # Nobody asked for a part: 206 would be a short page that looks whole.
-    if not response.is_success or response.status_code == httpx.codes.PARTIAL_CONTENT:
+    # Where nobody asked for a part, 206 would be a short page that looks whole.
+    if not response.is_success or (response.status_code == httpx.codes.PARTIAL_CONTENT and not is_part):
         raise RunFailed("http_status", f"{where} answered {status}")
-    if (encoding := response.headers.get("Content-Encoding", "").strip().lower()) not in ("", "identity"):
+    if (encoding := response.headers.get("Content-Encoding", "").strip().lower()) not in ("", "identity") and not (
+        is_raw and encoding in ("gzip", "x-gzip")
+    ):
         raise RunFailed(
             "content_encoding", f"{where} answered in {encoding[:40]!r} although only identity was accepted"
         )

@@ -3,23 +3,27 @@
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from ingestion.sources.files import Csv, Disk, Facts, FileLimits, Files, Ndjson
+from ingestion.sources.files import S3, Csv, Disk, Facts, FileLimits, Files, Ftp, Ndjson, Sftp, Web
 from ingestion.sources.json_api import JsonApi
 from ingestion.sources.splitting import split_records
 from ingestion.types import Cursor, Page, Recall
 
 __all__ = [
+    "S3",
     "Csv",
     "Disk",
     "Facts",
     "FileLimits",
     "Files",
+    "Ftp",
     "InformedSource",
     "JsonApi",
     "Ndjson",
+    "Sftp",
     "SkippingSource",
     "Source",
     "TidySource",
+    "Web",
     "split_records",
 ]
 

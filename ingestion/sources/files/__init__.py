@@ -4,11 +4,16 @@ from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.disk import Disk
 from ingestion.sources.files.entries import Entry, Place, Session
 from ingestion.sources.files.formats import Block, Facts, Format
+from ingestion.sources.files.ftp import Ftp
 from ingestion.sources.files.limits import FileLimits
 from ingestion.sources.files.ndjson import Ndjson
+from ingestion.sources.files.s3 import S3
+from ingestion.sources.files.sftp import Sftp
 from ingestion.sources.files.source import Files
+from ingestion.sources.files.web import Web
 
 __all__ = [
+    "S3",
     "Block",
     "Csv",
     "Disk",
@@ -17,7 +22,10 @@ __all__ = [
     "FileLimits",
     "Files",
     "Format",
+    "Ftp",
     "Ndjson",
     "Place",
     "Session",
+    "Sftp",
+    "Web",
 ]

@@ -89,6 +89,8 @@ class Steady:
                 self._is_broken = False
             if self._stream is None:
                 self._stream = self._session.open(self._entry, self.position)
+                if self.position:
+                    self._check_same()
             received = self._stream.read(size)
             if not received:
                 self._check_end()

@@ -44,8 +44,8 @@ class Files:
     """
 
     place: Place
-    pattern: str
     format: Format
+    pattern: str = "**"
     compression: Literal["none", "gzip", "zip"] | None = None
     member: str = "**"
     order: Literal["modified", "name"] = "modified"

@@ -1,0 +1,150 @@
+"""Files in a bucket of S3 or of a compatible store."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from io import BytesIO
+from typing import Any, Final
+
+from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.http import TransientFailure
+from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
+from ingestion.sources.files.extras import needed
+from ingestion.sources.files.patterns import fixed_folder, matcher
+
+_GONE: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_CHANGED: Final = frozenset({"412", "416", "PreconditionFailed", "InvalidRange"})
+_BUSY: Final = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3:
+    """A bucket. Without `key_id` and `secret` boto3 looks for credentials itself, in the environment and its files.
+
+    Args:
+        endpoint: the URL of a compatible store; None for AWS.
+        key_id, secret: functions that return the credentials when a run starts.
+        instance_role: also ask the machine's metadata service (169.254.169.254) for credentials.
+        silence: the longest wait for an answer.
+    """
+
+    bucket: str
+    endpoint: str | Callable[[], str] | None = None
+    region: str | None = None
+    key_id: Callable[[], str] | None = None
+    secret: Callable[[], str] | None = None
+    instance_role: bool = False
+    silence: timedelta = timedelta(seconds=30)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        boto3, botocore = needed("boto3", "s3"), needed("botocore.session", "s3")
+        config = needed("botocore.config", "s3").Config(
+            connect_timeout=10,
+            read_timeout=self.silence.total_seconds(),
+            # Whoever reads a file tries again, where it stopped.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            proxies={},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        core = botocore.get_session()
+        if not self.instance_role:
+            core.get_component("credential_provider").remove("iam-role")
+        session = boto3.Session(botocore_session=core, region_name=self.region or "us-east-1")
+        with _translated(self.bucket):
+            client = session.client(
+                "s3",
+                endpoint_url=self.endpoint() if callable(self.endpoint) else self.endpoint,
+                aws_access_key_id=self.key_id() if self.key_id else None,
+                aws_secret_access_key=self.secret() if self.secret else None,
+                config=config,
+            )
+        try:
+            yield _Bucket(client, self.bucket)
+        finally:
+            client.close()
+
+
+class _Bucket:
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+
+    def find(self, pattern: str) -> Iterator[Entry]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=fixed_folder(pattern)
+        )
+        with _translated(self._bucket):
+            for page in pages:
+                for found in page.get("Contents", ()):
+                    if matcher(pattern).fullmatch(found["Key"]) and not found["Key"].endswith("/"):
+                        yield _entry(found["Key"], found["ETag"], found["Size"], found["LastModified"])
+
+    def look(self, entry: Entry) -> Entry | None:
+        try:
+            with _translated(entry.name):
+                found = self._client.head_object(Bucket=self._bucket, Key=entry.handle)
+        except _Gone:
+            return None
+        return _entry(entry.handle, found["ETag"], found["ContentLength"], found["LastModified"])
+
+    def open(self, entry: Entry, offset: int) -> ByteStream:
+        if entry.size_bytes is not None and offset >= entry.size_bytes:
+            return BytesIO()
+        asked = {"Range": f"bytes={offset}-"} if offset else {}
+        with _translated(entry.name):
+            found = self._client.get_object(Bucket=self._bucket, Key=entry.handle, IfMatch=entry.version, **asked)
+        return _Body(found["Body"], entry.name)
+
+    def move(self, entry: Entry, name: str) -> None:
+        with _translated(entry.name):
+            # In parts where it has to be; a copy is whole or not there.
+            self._client.copy({"Bucket": self._bucket, "Key": entry.handle}, self._bucket, name)
+            self._client.delete_object(Bucket=self._bucket, Key=entry.handle)
+
+
+class _Body:
+    def __init__(self, body: Any, name: str) -> None:
+        self._body, self._name = body, name
+
+    def read(self, size: int = -1, /) -> bytes:
+        with _translated(self._name):
+            received: bytes = self._body.read(size if size >= 0 else None)
+        return received
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class _Gone(TransientFailure):
+    """There is no such object."""
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    exceptions = needed("botocore.exceptions", "s3")
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _meaning(error, name) from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, ValueError) as error:
+        raise ConfigurationError(f"S3: {error}") from error
+    except (exceptions.BotoCoreError, OSError) as error:
+        raise TransientFailure(f"S3, {name}: {type(error).__name__}: {error}") from error
+
+
+def _meaning(error: Any, name: str) -> Exception:
+    answered, status = error.response["Error"], error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+    code, said = str(answered.get("Code", "")), str(answered.get("Message", ""))[:200]
+    if code in _GONE:
+        return _Gone(f"{name} is no longer there")
+    if code in _CHANGED:
+        return RetryLater(f"{name} was changed while it was read")
+    if code in _BUSY or status >= 500 or status == 429:
+        return TransientFailure(f"S3, {name}: {code}: {said}")
+    return RunFailed("access", f"S3 refused {name}: {code}: {said}")
+
+
+def _entry(key: str, tag: str, size: int, modified_at: Any) -> Entry:
+    return Entry(name=readable(key), handle=key, version=tag, size_bytes=size, modified_at=modified_at)

@@ -1,0 +1,120 @@
+"""Files behind URLs."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from urllib.parse import unquote, urlsplit
+
+from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.http import Client, Limits, TransientFailure
+from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
+from ingestion.sources.files.patterns import matcher
+
+_BLOCK = 256 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Web:
+    """Files that are downloaded over HTTP or HTTPS, one for each URL; there is no listing.
+
+    Args:
+        urls: a URL, or a function that returns it when a run starts, or a tuple of both.
+        headers: of every request. A secret is read from the environment here, never written down.
+    """
+
+    urls: str | Callable[[], str] | tuple[str | Callable[[], str], ...]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        given = self.urls if isinstance(self.urls, tuple) else (self.urls,)
+        urls = {}
+        for url in (each() if callable(each) else each for each in given):
+            name = readable(unquote(urlsplit(url).path).strip("/")) or "index"
+            if name in urls:
+                raise ConfigurationError(f"two URLs have the same path, {name}: they would be taken for one file")
+            urls[name] = url
+        with (
+            Client(headers=self.headers, limits=self.limits) as asking,
+            Client(headers=self.headers, limits=self.limits) as reading,
+        ):
+            yield _Urls(urls, asking, reading)
+
+
+class _Urls:
+    """Asks with one client what it reads with another: a stream keeps its own."""
+
+    def __init__(self, urls: Mapping[str, str], asking: Client, reading: Client) -> None:
+        self._urls, self._asking, self._reading = urls, asking, reading
+
+    def find(self, pattern: str) -> Iterator[Entry]:
+        for name, url in self._urls.items():
+            if not matcher(pattern).fullmatch(name):
+                continue
+            entry = self._entry(name, url)
+            if entry is None:
+                raise RunFailed("file_missing", f"{name} is not there")
+            yield entry
+
+    def look(self, entry: Entry) -> Entry | None:
+        return self._entry(entry.name, entry.handle)
+
+    def _entry(self, name: str, url: str) -> Entry | None:
+        try:
+            found = self._asking.head(url)
+        except RunFailed as error:
+            # Many servers know no HEAD. Then nothing tells one version from another.
+            if any(f"answered {status}" in error.message for status in (400, 403, 405, 501)):
+                return Entry(name=name, handle=url, version="")
+            raise
+        return None if found is None else _described(name, url, found.headers)
+
+    def open(self, entry: Entry, offset: int) -> ByteStream:
+        headers = {}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if entry.version.startswith('"'):
+                headers["If-Range"] = entry.version
+        try:
+            download = self._reading.open(entry.handle, headers)
+        except RunFailed as error:
+            if offset and "answered 416" in error.message:
+                raise RetryLater(f"{entry.name} is shorter than what was read of it") from error
+            raise
+        now = _described(entry.name, entry.handle, download.headers, is_part=download.status == 206)
+        if entry.version and now.version and now.version != entry.version:
+            download.close()
+            raise RetryLater(f"{entry.name} was changed while it was read")
+        if offset and download.status != 206:
+            _skip(download, offset)
+        elif offset and not download.headers.get("content-range", "").startswith(f"bytes {offset}-"):
+            download.close()
+            raise RunFailed("http_status", f"{entry.name}: the server sent another part than byte {offset} on")
+        return download
+
+    def move(self, entry: Entry, name: str) -> None:
+        raise ConfigurationError(f"{entry.name} cannot be moved to {name}: files behind URLs stay where they are")
+
+
+def _skip(download: ByteStream, offset: int) -> None:
+    """Read up to a byte of what a server without ranges sends from its start."""
+    while offset > 0:
+        received = download.read(min(offset, _BLOCK))
+        if not received:
+            raise TransientFailure("the file ended before the byte where reading goes on")
+        offset -= len(received)
+
+
+def _described(name: str, url: str, headers: Mapping[str, str], *, is_part: bool = False) -> Entry:
+    """Return what a response's headers say of a file."""
+    length = headers.get("content-range", "").rpartition("/")[2] if is_part else headers.get("content-length", "")
+    size = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
+    modified = headers.get("last-modified")
+    try:
+        modified_at = parsedate_to_datetime(modified) if modified else None
+    except (ValueError, OverflowError):
+        modified_at = None
+    version = headers.get("etag") or (version_of(size, modified) if modified else "")
+    return Entry(name=name, handle=url, version=version, size_bytes=size, modified_at=modified_at)

@@ -1,0 +1,237 @@
+"""Connections that break, servers that refuse, listings that lie: resumed, retried, or failed with what to do."""
+
+import sys
+from datetime import timedelta
+
+import pytest
+
+from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.http import Limits
+from ingestion.sources import S3, Csv, Files, Ftp, Sftp, Web
+from ingestion.sources.files.entries import Entry
+from ingestion.sources.files.folders import Found, walk
+from tests.ingestion.files import servers
+from tests.ingestion.files.servers import PASSWORD, USER
+from tests.ingestion.files.shelf import QUICK
+from tests.remote import Raw, Remote, Reply
+
+CONTENT = b"code,name\n" + b"".join(b"%d,product %d\n" % (code, code) for code in range(60_000))
+
+
+def read(place, **options):
+    files = Files(place=place, format=Csv(), **(QUICK | options))
+    return sum(len(page.records) for page in files.pages(None))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a.csv").write_bytes(CONTENT)
+    return tmp_path
+
+
+def ftp_of(port, **options):
+    options = {"tls": False, "password": lambda: PASSWORD, "silence": timedelta(seconds=5)} | options
+    return Ftp(host="127.0.0.1", port=port, user=USER, **options)
+
+
+def test_an_ftp_transfer_that_is_cut_without_a_226_goes_on_where_it_broke(folder, monkeypatch):
+    monkeypatch.setattr(servers.CuttingData, "cuts", [100_000, 300_000])
+    with servers.ftp(folder) as port:
+        assert read(ftp_of(port)) == 60_000
+    assert servers.CuttingData.cuts == []
+
+
+def test_an_ftp_transfer_that_is_always_cut_is_tried_again_later(folder, monkeypatch):
+    monkeypatch.setattr(servers.CuttingData, "cuts", [5000, 0, 0, 0, 0])
+    with servers.ftp(folder) as port, pytest.raises(RetryLater, match=r"FTP, a\.csv.*3 tries"):
+        read(ftp_of(port))
+
+
+def test_an_ftp_login_that_is_refused_and_a_server_that_is_not_there(folder):
+    with servers.ftp(folder) as port:
+        with pytest.raises(RunFailed, match=r"access: FTP refused 127\.0\.0\.1: 530"):
+            read(ftp_of(port, password=lambda: "wrong"))
+        with pytest.raises(RunFailed, match="access"):
+            read(ftp_of(port), pattern="nowhere/*.csv")
+    with pytest.raises(RetryLater, match="ConnectionRefusedError"):
+        read(ftp_of(port))
+
+
+def test_ftp_with_tls_trusts_no_other_certificate(folder, tmp_path_factory):
+    pem = servers.certificate(tmp_path_factory.getbasetemp())
+    with servers.ftp(folder, tls=pem) as port:
+        assert read(ftp_of(port, tls=True, ca_file=str(pem))) == 60_000
+        with pytest.raises(RunFailed, match=r"access: FTP, 127\.0\.0\.1: the certificate cannot be trusted"):
+            read(ftp_of(port, tls=True))
+        # A server that demands TLS is not talked to without it.
+        with pytest.raises(RunFailed, match=r"access: FTP refused 127\.0\.0\.1: 550 SSL/TLS required"):
+            read(ftp_of(port))
+    with pytest.raises(ConfigurationError, match=r"nowhere\.pem"):
+        read(ftp_of(port, tls=True, ca_file="nowhere.pem"))
+
+
+def test_sftp_talks_to_no_server_with_another_key_and_says_who_was_refused(folder):
+    with servers.sftp(folder) as (port, known):
+        place = Sftp(host="127.0.0.1", port=port, user=USER, password=lambda: PASSWORD, known_hosts=known)
+        assert read(place) == 60_000
+        import asyncssh
+
+        other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+        for wrong in (f"[127.0.0.1]:{port} {other}", ""):
+            with pytest.raises(RunFailed, match="access: SFTP refused"):
+                read(Sftp(host="127.0.0.1", port=port, user=USER, password=lambda: PASSWORD, known_hosts=wrong))
+        with pytest.raises(RunFailed, match="access: SFTP refused"):
+            read(Sftp(host="127.0.0.1", port=port, user=USER, password=lambda: "wrong", known_hosts=known))
+        with pytest.raises(RunFailed, match="file_missing: there is no folder nowhere/"):
+            read(place, pattern="nowhere/*.csv")
+        with pytest.raises(ConfigurationError, match="SFTP: a key or the known hosts cannot be read"):
+            read(Sftp(host="127.0.0.1", port=port, user=USER, key=lambda: "no key", known_hosts=known))
+    with pytest.raises(RetryLater, match="SFTP"):
+        read(place)
+
+
+def s3_of(remote):
+    return S3(bucket="b", endpoint=remote.url, key_id=lambda: "key", secret=lambda: "s3cret")
+
+
+def s3_error(status, code):
+    return Reply(status, f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "raised", "said"),
+    [
+        (s3_error(403, "AccessDenied"), RunFailed, "access: S3 refused b: AccessDenied: said so"),
+        (s3_error(503, "SlowDown"), RetryLater, r"SlowDown: said so \(3 tries\)"),
+        (s3_error(500, "InternalError"), RetryLater, "InternalError"),
+        (Reply(200, b"<html>"), RetryLater, "S3, b"),
+        (Raw([], end="reset"), RetryLater, "S3, b: "),
+    ],
+)
+def test_what_s3_refuses_fails_and_what_may_pass_is_tried_again(reply, raised, said):
+    with Remote(reply) as remote, pytest.raises(raised, match=said) as caught:
+        read(s3_of(remote))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_s3_asks_no_metadata_service_for_credentials(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "nowhere")
+    with Remote(Reply(500)) as metadata, Remote(Reply(500)) as store:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url)
+        with pytest.raises(ConfigurationError, match="Unable to locate credentials"):
+            read(S3(bucket="b", endpoint=store.url))
+    assert (metadata.requests, store.requests) == ([], [])
+
+
+def cut_once(answer, at):
+    """Answer the first download with a body that ends early."""
+    cut = []
+
+    def cutting(request):
+        reply = answer(request)
+        if request.method == "GET" and not cut:
+            cut.append(request)
+            head = [f"HTTP/1.1 {reply.status} OK", *(f"{name}: {value}" for name, value in reply.headers.items())]
+            return Raw([("\r\n".join([*head, "", ""])).encode() + reply.body[:at]])
+        return reply
+
+    return cutting
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_that_is_cut_goes_on_where_it_broke(folder, ranges):
+    with Remote(cut_once(servers.folder_over_http(folder, ranges=ranges), 500_000)) as remote:
+        assert read(Web(urls=f"{remote.url}/a.csv")) == 60_000
+        gets = [request.headers.get("range") for request in remote.requests if request.method == "GET"]
+    assert len(gets) == 2
+    assert gets[0] is None
+    assert gets[1] is not None
+    assert gets[1].startswith("bytes=")
+
+
+def test_a_download_that_changes_when_it_is_taken_up_again_is_not_spliced(folder):
+    serve = servers.folder_over_http(folder)
+
+    def answer(request):
+        if "range" in request.headers:
+            (folder / "a.csv").write_bytes(CONTENT.replace(b"product", b"article"))
+        return serve(request)
+
+    with Remote(cut_once(answer, 500_000)) as remote, pytest.raises(RetryLater, match="was changed"):
+        read(Web(urls=f"{remote.url}/a.csv"))
+
+
+def test_a_server_without_head_or_without_tags_is_read_whole_and_never_remembered(folder):
+    for options in ({"head": False}, {"tags": False}):
+        with servers.web(folder, **options) as remote:
+            files = Files(place=Web(urls=f"{remote.url}/a.csv"), format=Csv(), **QUICK)
+            pages = list(files.pages(None))
+        assert sum(len(page.records) for page in pages) == 60_000
+        assert pages[-1].file is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "raised", "said"),
+    [
+        (Reply(404), RunFailed, r"file_missing: a\.csv"),
+        (Reply(401), RunFailed, "http_status: .* answered 401"),
+        (Reply(302, headers={"Location": "http://169.254.169.254/"}), RunFailed, "answered 302"),
+        (Reply(503), RetryLater, r"answered 503"),
+    ],
+)
+def test_what_http_answers_besides_the_file(reply, raised, said):
+    with Remote(reply) as remote, pytest.raises(raised, match=said) as caught:
+        read(Web(urls=f"{remote.url}/a.csv?key=s3cret"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_download_that_trickles_is_given_up():
+    def trickle():
+        import time
+
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+        while True:
+            time.sleep(0.05)
+            yield b"x"
+
+    def answer(request):
+        return Reply(headers={"Content-Length": "1000000"}) if request.method == "HEAD" else Raw(trickle())
+
+    limits = Limits(deadline=timedelta(seconds=0.3))
+    with Remote(answer) as remote, pytest.raises(RetryLater, match=r"not complete after 0\.3 s"):
+        read(Web(urls=f"{remote.url}/a.csv", limits=limits))
+
+
+def test_two_urls_of_one_name_are_refused():
+    with pytest.raises(ConfigurationError, match=r"the same path, a\.csv"):
+        read(Web(urls=("http://127.0.0.1:9/a.csv?day=1", "http://127.0.0.1:9/a.csv?day=2")))
+
+
+@pytest.mark.parametrize(
+    "name", ["../etc/passwd", "/etc/passwd", "..", "a/b.csv", "a\nb.csv", "a\r.csv", "nul\x00.csv", "..\\x.csv", ""]
+)
+def test_names_in_a_listing_that_may_lead_elsewhere_are_never_used(name):
+    asked = []
+
+    def listing(folder):
+        asked.append(folder)
+        for is_folder in (False, True):
+            yield Found(name=name, is_folder=is_folder, entry=Entry(name=f"in/{name}", handle="used", version="1"))
+
+    found = list(walk("in/**/*", listing))
+    assert asked == ["in/"]
+    assert [entry.handle for entry in found] == ([] if name == ".." else [None])
+    assert all(entry.problem for entry in found)
+
+
+@pytest.mark.parametrize(
+    ("place", "module", "extra"),
+    [(S3(bucket="b"), "boto3", "s3"), (Sftp(host="127.0.0.1", user="x", known_hosts=""), "asyncssh", "sftp")],
+)
+def test_a_library_that_is_not_installed_is_asked_for_by_its_extra(monkeypatch, place, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigurationError, match=f"{module} is not installed: it is in the extra '{extra}'"):
+        read(place)
