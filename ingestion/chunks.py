@@ -138,11 +138,14 @@ def load(
     using = plan.using
     committed: _Committed | None = None
     failure: DatabaseError | InterfaceError | None = None
+    joins = connections[using].in_atomic_block
     for turn in range(TRIES):
         try:
             # Never again before it is known that the last try left nothing.
             if failure is None or not _is_committed(chunk, part, connections[using]):
-                with transaction.atomic(using=using):
+                with transaction.atomic(using=using), connections[using].cursor() as cursor:
+                    # A caller's transaction is that of a dry run, which stays open while pages are fetched.
+                    loaders.prepare_transaction(cursor, waits_for_network=joins)
                     committed = _load(chunk, part, plan, differences, memory)
             break
         except (DatabaseError, InterfaceError) as error:
@@ -206,7 +209,6 @@ def _load(
         keys=chunk_committed.has_listeners(plan.feed.target.model),
     )
     with connections[plan.using].cursor() as cursor:
-        loaders.prepare_transaction(cursor)
         endings.open_tables(cursor, part, plan)
         writer = Writer(cursor=cursor, plan=plan, tables=endings.tables_of(part), wanted=wanted)
         # Pages that are skipped have nothing to write, and a merge of nothing is not free.

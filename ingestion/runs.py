@@ -103,14 +103,21 @@ def _first_share(name: str) -> Share | None:
 
 
 def free_abandoned() -> int:
-    """Queue the parts whose owner was a process of this host that is gone, without waiting for their leases."""
+    """Free the parts whose owner was a process of this host that is gone, without waiting for their leases.
+
+    They are due at once, but not when the owner before was lost as well: a part that kills its processes has to wait.
+    """
     freed = 0
     for part in Part.objects.filter(state=State.RUNNING).order_by().only("run", "number", "epoch", "owner"):
         if owners.is_gone(part.owner):
             with transaction.atomic():
-                if _owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None):
+                if part.attempts <= 1:
+                    is_freed = bool(_owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None))
+                else:
+                    is_freed = _wait(part, _backoff(part.attempts - 1), f"process lost {part.attempts} times in a row")
+                if is_freed:
                     close_attempts([part.pk], Outcome.LOST)
-                    freed += 1
+                freed += is_freed
     return freed
 
 
@@ -286,23 +293,30 @@ def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) 
     if part.attempts >= limit:
         end(part, State.FAILED, error=f"{reason}; gave up after {part.attempts} attempts without progress")
         return State.FAILED
-    backoff = min(BACKOFF * 2 ** (part.attempts - 1), BACKOFF_MAX)
+    backoff = _backoff(part.attempts)
     with transaction.atomic():
-        waiting = _owned(part).update(
-            state=State.WAITING,
-            owner="",
-            leased_until=None,
-            next_attempt_at=Now() + max(backoff, wait or backoff),
-            waiting_for=reason,
-        )
-        if not waiting:
+        if not _wait(part, max(backoff, wait or backoff), reason):
             raise PartTaken(f"{part} was taken over or cancelled")
         close_attempts([part.pk], Outcome.WAITING, reason)
+    return State.WAITING
+
+
+def _backoff(attempts: int) -> timedelta:
+    backoff: timedelta = min(BACKOFF * 2 ** (attempts - 1), BACKOFF_MAX)
+    return backoff
+
+
+def _wait(part: Part, wait: timedelta, reason: str) -> bool:
+    """Let the part wait, and its run when no other part is at work; False when the part is not ours any more."""
+    waiting = _owned(part).update(
+        state=State.WAITING, owner="", leased_until=None, next_attempt_at=Now() + wait, waiting_for=reason
+    )
+    if waiting:
         # Locked, so that of two parts that begin to wait at once the second one sees the first.
         run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
         if not run.parts.filter(state__in=(State.QUEUED, State.RUNNING)).exists():
             Run.objects.filter(pk=run.pk).update(state=State.WAITING)
-    return State.WAITING
+    return bool(waiting)
 
 
 def end(part: Part, state: State, *, error: str = "") -> None:

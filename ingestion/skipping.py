@@ -111,7 +111,8 @@ def recollect(part: Part, plan: Plan, source: Source | None) -> Recollection | N
 def _open(part: Part, plan: Plan, definition: str) -> Memory | None:
     """Return the memory of the part's run, made with its first slice; None when it cannot have one any more."""
     with transaction.atomic(), connections[plan.using].cursor() as cursor:
-        loaders.prepare_transaction(cursor)
+        # It may be the transaction of a dry run.
+        loaders.prepare_transaction(cursor, waits_for_network=True)
         table = None
         if not Memory.objects.filter(run=part.run_id).exists() and part.run.first_commit_at is None:
             # Before the lock: a big table takes a while, and whoever cancels the run needs its row.

@@ -9,13 +9,22 @@ READ_SIZE = 256 * 1024
 # How long a chunk waits for somebody else's lock, and for one statement, before it fails and is tried again.
 LOCK_TIMEOUT = "10s"
 STATEMENT_TIMEOUT = "10min"
+# How long the server waits for a chunk's next statement: a process that was stopped in the middle, or whose machine
+# has vanished, must not keep its locks longer than its lease.
+IDLE_TIMEOUT = "15s"
 # A chunk is joined and sorted in memory; the server's default of 4 MB would spill it to disk.
 WORK_MEM = "64MB"
 
 
-def prepare_transaction(cursor: Cursor) -> None:
-    """Bound the waits of the current transaction, and give it the memory for a chunk."""
+def prepare_transaction(cursor: Cursor, *, waits_for_network: bool) -> None:
+    """Bound the waits of the current transaction, and give it the memory for a chunk.
+
+    Args:
+        waits_for_network: it may be idle between two chunks for as long as a page takes.
+    """
     settings = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT, "work_mem": WORK_MEM}
+    if not waits_for_network:
+        settings["idle_in_transaction_session_timeout"] = IDLE_TIMEOUT
     cursor.execute("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()))
 
 

@@ -1,16 +1,20 @@
 """Processes killed, stopped and continued: faults 1, 2, 5 and 7."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
 from tests.faults.catalogue import Trial, case
-from tests.faults.surroundings import Surroundings, Worker, signal_all, until_gone
+from tests.faults.surroundings import Surroundings, Worker, until_gone
 from tests.processes import wait_until
 
 # A run goes on within this time, whatever was killed: FAULTS 1 and 2.
 RECOVERY_SECONDS = 30
+# What nobody should have to wait for after an orderly end.
+LEASE_SECONDS = 20
 # Where a process dies: while fetching, in the COPY, around the COMMIT, and before the message is acknowledged.
 PLACES = ("copying", "committing", "acknowledging", "claimed", "fetching", "copied", "committed", "ending")
 
@@ -159,6 +163,31 @@ def zombie(trial: Trial, place: str) -> None:
         trial.notes.append(f"taken over at {before} records")
 
 
+@case(6, quick=1)
+def _terminated(trial: Trial) -> None:
+    """SIGTERM at a random instant with one run at work and one queued, SIGKILL 10 s later, another worker at once."""
+    around = trial.around
+    for _ in range(min(trial.strikes, 5)):
+        around.fresh()
+        stopped = around.worker()
+        stopped.wait_until_ready()
+        running, queued = around.trigger("alpha"), around.trigger("beta")
+        trial.runs += 2
+        around.wait_for(running)
+        time.sleep(trial.chance.uniform(0, 2))
+        stopped.process.terminate()
+        began = time.monotonic()
+        with around.workers():
+            # The wait includes the start of the other worker.
+            trial.recovered.append(around.recovery_seconds(running))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                stopped.process.wait(max(0, began + 10 - time.monotonic()))
+            stopped.kill()
+            trial.recovered.append(around.recovery_seconds(queued))
+            around.verdict(running, queued)
+    assert max(trial.recovered) < LEASE_SECONDS, "something waited for a lease to end"
+
+
 @case(7)
 def _poison(trial: Trial) -> None:
     """A part whose worker dies at every attempt, beside a good one."""
@@ -171,7 +200,9 @@ def _poison(trial: Trial) -> None:
         wait_until(lambda: around.has_ended(good), what="the good run's end")
         wait_until(lambda: around.has_ended(poison), seconds=240, what="the poison's end")
     assert (around.state(good), around.state(poison)) == ("succeeded", "failed")
+    trial.notes.append(error_of(around, poison))
 
 
-def continue_all(pids: list[int]) -> None:
-    signal_all(pids, signal.SIGCONT)
+def error_of(around: Surroundings, run: int) -> str:
+    [(error,)] = around.query("SELECT error FROM ingestion_run WHERE id = %s", run)
+    return str(error)

@@ -104,11 +104,11 @@ def check_runs(around: "Surroundings") -> None:
 
 LOCKS = "SELECT pid, objid FROM pg_locks WHERE locktype = 'advisory'"
 IDLE = (
-    "SELECT pid, state, query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%' AND datname = 'ingestion'"
+    "SELECT pid, state, query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = 'ingestion'"
 )
 STAGING = (
     "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"
-    " AND (n.nspname LIKE 'pg_temp%%' OR c.relname LIKE 'ingestion_stage_%%' OR c.relname LIKE 'ingestion_keys_%%')"
+    " AND (n.nspname LIKE 'pg_temp%' OR c.relname LIKE 'ingestion_stage_%' OR c.relname LIKE 'ingestion_keys_%')"
 )
 
 

@@ -98,27 +98,30 @@ class Surroundings:
                 self._connection = self.connect()
             try:
                 with self._connection.cursor() as cursor:
-                    cursor.execute(sql, values)
+                    cursor.execute(sql, values or None)
                     return cursor.fetchall() if cursor.description else []
             except psycopg2.Error:
                 if not self._connection.closed:
                     raise
 
     def connect(self) -> Any:
-        """Return a connection of its own."""
-        database = self._address.database
+        """Return a connection of its own; waits for a server that restarts."""
 
         def attempt() -> Any:
             with contextlib.suppress(psycopg2.OperationalError):
-                return psycopg2.connect(
-                    dbname=database["NAME"], user=database["USER"], password=database["PASSWORD"],
-                    host=database["HOST"], port=database["PORT"],
-                )  # fmt: skip
+                return self.connect_once()
             return None
 
         connection = wait_until(attempt, what="the database")
         connection.autocommit = True
         return connection
+
+    def connect_once(self) -> Any:
+        database = self._address.database
+        return psycopg2.connect(
+            dbname=database["NAME"], user=database["USER"], password=database["PASSWORD"],
+            host=database["HOST"], port=database["PORT"],
+        )  # fmt: skip
 
     def postmaster(self) -> int:
         [path] = self.stack.data_dir.glob("postgres-*")

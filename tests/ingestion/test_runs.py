@@ -182,6 +182,10 @@ def test_a_new_run_can_start_after_the_last_one_ended():
     assert Run.objects.filter(state=State.FAILED).get().finished_at is not None
 
 
+# The kernel gives no process the id 0, on whatever host this is.
+GONE = f"{owners.current().rsplit(':', 2)[0]}:0:1"
+
+
 def test_a_part_of_a_process_that_is_gone_is_freed_without_waiting_for_its_lease():
     part = claimed()
     gone = subprocess.run(  # it names itself and ends
@@ -193,6 +197,21 @@ def test_a_part_of_a_process_that_is_gone_is_freed_without_waiting_for_its_lease
     Part.objects.update(owner=gone)
     assert runs.free_abandoned() == 1
     assert runs.claim(part.pk).epoch == 2
+
+
+def test_a_part_whose_process_is_gone_again_waits_longer_each_time():
+    """One that kills its process must not be taken up in a hot loop; one that makes progress begins anew."""
+    part = claimed()
+    waits = []
+    for _ in range(3):
+        Part.objects.update(owner=GONE)
+        assert runs.free_abandoned() == 1
+        part.refresh_from_db()
+        now = Part.objects.annotate(now=Now()).get().now
+        waits.append(part.next_attempt_at and round((part.next_attempt_at - now).total_seconds()))
+        runs.claim(part.pk, now=True)
+    assert waits == [None, 2, 4]
+    assert Part.objects.get().waiting_for == ""
 
 
 @pytest.mark.parametrize("owner", ["elsewhere/1:99999999:1", "", "nonsense", "a:b:c"])
