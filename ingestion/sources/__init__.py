@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from ingestion.sources.files import S3, Csv, Disk, Facts, FileLimits, Files, Ftp, Ndjson, Sftp, Web
+from ingestion.sources.files import S3, Csv, Disk, Excel, Facts, FileLimits, Files, Ftp, Json, Ndjson, Sftp, Web, Xml
 from ingestion.sources.json_api import JsonApi
 from ingestion.sources.splitting import split_records
 from ingestion.types import Cursor, Page, Recall
@@ -12,11 +12,13 @@ __all__ = [
     "S3",
     "Csv",
     "Disk",
+    "Excel",
     "Facts",
     "FileLimits",
     "Files",
     "Ftp",
     "InformedSource",
+    "Json",
     "JsonApi",
     "Ndjson",
     "Sftp",
@@ -24,6 +26,7 @@ __all__ = [
     "Source",
     "TidySource",
     "Web",
+    "Xml",
     "split_records",
 ]
 
