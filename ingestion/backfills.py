@@ -5,7 +5,7 @@ from functools import partial
 
 from django.db import IntegrityError, transaction
 
-from ingestion import feeds, runs, turns, waking
+from ingestion import feeds, runs, sqlstates, turns, waking
 from ingestion.errors import ConfigurationError
 from ingestion.models import FeedState, Run, Trigger
 from ingestion.parts import Periods
@@ -14,7 +14,7 @@ from ingestion.parts import Periods
 def request(name: str, start: datetime, end: datetime, *, by: str = "") -> tuple[Run, bool]:
     """Queue a backfill from `start` to before `end`, unless one is active; return the active one and whether it is new.
 
-    Each window is a part. A backfill deletes nothing, and stands in the way of no other run.
+    Each window is a part. A backfill deletes nothing, and stands in the way of no other run, but of its feed's group.
 
     Raises:
         ConfigurationError: there is no such feed, it has no windows, or the period has none or too many.
@@ -34,11 +34,15 @@ def request(name: str, start: datetime, end: datetime, *, by: str = "") -> tuple
         try:
             with transaction.atomic():
                 run = Run.objects.create(
-                    feed=state, trigger=Trigger.BACKFILL, requested_by=by, parts_at_once=feed.parts_at_once
+                    feed=state,
+                    group=feed.group,
+                    trigger=Trigger.BACKFILL,
+                    requested_by=by,
+                    parts_at_once=feed.parts_at_once,
                 )
                 due = turns.begin(run, shares)
         except IntegrityError as error:
-            if runs.constraint(error) != runs.ONE_BACKFILL:
+            if sqlstates.constraint(error) != runs.ONE_BACKFILL:
                 raise
             if active := runs.active_run(name, is_backfill=True):
                 return active, False

@@ -21,6 +21,7 @@
 | ingestion.E017 | a missing related row that cannot become what the feed says |
 | ingestion.E018 | a source that leaves records out which its target takes for gone |
 | ingestion.E019 | unchanged pages that cannot be skipped with this target or source |
+| ingestion.E020 | a group's name that cannot be used |
 | ingestion.W001 | unchanged pages that will not be skipped, because the feed's definition cannot be compared |
 """
 
@@ -97,6 +98,10 @@ def _check_names(declared: Sequence[Feed]) -> Iterator[Error]:
                 obj=name,
                 id="ingestion.E002",
             )
+    for feed in declared:
+        if feed.group and not _NAME.fullmatch(feed.group):
+            hint = "Use 1 to 100 letters, digits, '-' and '_', beginning with a letter or digit."
+            yield _error(feed, "E020", f"The group {feed.group!r} cannot be used.", hint)
 
 
 def _check_columns(feed: Feed) -> Iterator[Error]:

@@ -9,6 +9,7 @@ IngestionError
 ├── AlreadyRunning          nothing to do: another run of the feed is active
 ├── WrongState              nothing to do: the run is not in a state for what was asked of it
 └── PartTaken               nothing to do: somebody else advances the part
+    └── GroupBusy           nothing to do: another run of the feed's group has its turn
 """
 
 from collections.abc import Sequence
@@ -84,3 +85,7 @@ class WrongState(IngestionError):
 
 class PartTaken(IngestionError):
     """The part is owned by somebody else, or was taken over: whoever sees this leaves without effect."""
+
+
+class GroupBusy(PartTaken):
+    """It is the turn of another run of the feed's group; the message says whose."""

@@ -84,7 +84,7 @@ def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:
         with transaction.atomic():
             run = _resume(run_id)
     except IntegrityError as error:
-        if (constraint := runs.constraint(error)) not in (runs.ONE_ACTIVE, runs.ONE_BACKFILL):
+        if (constraint := sqlstates.constraint(error)) not in (runs.ONE_ACTIVE, runs.ONE_BACKFILL):
             raise
         name = Run.objects.values_list("feed__name", flat=True).get(pk=run_id)
         active = runs.active_run(name, is_backfill=constraint == runs.ONE_BACKFILL)

@@ -98,6 +98,8 @@ class Run(models.Model):
     confirm_deletes = models.BooleanField(db_default=False, default=False)
     # How often it was made active again after it had failed or been cancelled.
     resumes = models.PositiveIntegerField(db_default=0, default=0)
+    # The group of its feed when it was asked for: see Note [Groups]. Empty for most.
+    group = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
 
     class Meta:
         ordering = ("-id",)
@@ -109,6 +111,11 @@ class Run(models.Model):
             models.Index(fields=("state", "-id"), name="ingestion_run_state_newest"),
             models.Index(fields=("trigger", "-id"), name="ingestion_run_trigger_newest"),
             models.Index(fields=("requested_at",), name="ingestion_run_requested"),
+            models.Index(
+                fields=("group", "id"),
+                condition=Q(state__in=ACTIVE) & ~Q(group=""),
+                name="ingestion_run_active_of_group",
+            ),
         )
         constraints = (
             models.UniqueConstraint(
@@ -120,6 +127,11 @@ class Run(models.Model):
                 fields=("feed",),
                 condition=Q(state__in=ACTIVE, trigger=Trigger.BACKFILL),
                 name="ingestion_run_one_active_backfill_per_feed",
+            ),
+            models.UniqueConstraint(
+                fields=("group",),
+                condition=Q(state=State.RUNNING) & ~Q(group=""),
+                name="ingestion_run_one_running_per_group",
             ),
             models.CheckConstraint(condition=Q(state__in=State.values), name="ingestion_run_state_known"),
             models.CheckConstraint(

@@ -11,9 +11,9 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce, Greatest, Now
 
-from ingestion import feeds, owners, turns, waking
+from ingestion import exclusion, feeds, owners, sqlstates, turns, waking
 from ingestion.cleaning import key_text
-from ingestion.errors import AlreadyRunning, PartTaken
+from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
 from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Reject, Resolution, Run, State, Trigger
 from ingestion.types import Counts, Cursor, Rejection, Share
 
@@ -61,15 +61,17 @@ def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
     Raises:
         ConfigurationError: there is no such feed.
     """
-    share = _first_share(name)
+    share, group = _first_share(name), feeds.get(name).group
     feed, _ = FeedState.objects.get_or_create(name=name)
     while True:
         try:
             with transaction.atomic():
-                run = Run.objects.create(feed=feed, trigger=trigger, requested_by=by, limit=limit, full=full)
+                run = Run.objects.create(
+                    feed=feed, group=group, trigger=trigger, requested_by=by, limit=limit, full=full
+                )
                 part = Part.objects.create(run=run, share=share)
         except IntegrityError as error:
-            if constraint(error) != ONE_ACTIVE:
+            if sqlstates.constraint(error) != ONE_ACTIVE:
                 raise
             if active := active_run(name):
                 return active, False
@@ -108,7 +110,7 @@ def free_abandoned() -> int:
     They are due at once, but not when the owner before was lost as well: a part that kills its processes has to wait.
     """
     freed = 0
-    for part in Part.objects.filter(state=State.RUNNING).order_by().only("run", "number", "epoch", "owner"):
+    for part in Part.objects.filter(state=State.RUNNING).order_by().only("run", "number", "epoch", "owner", "attempts"):
         if owners.is_gone(part.owner):
             with transaction.atomic():
                 if part.attempts <= 1:
@@ -129,7 +131,16 @@ def claim(part_id: int, *, now: bool = False) -> Part:
 
     Raises:
         PartTaken: it has ended, is not due, or is owned.
+        GroupBusy: it is the turn of another run of the feed's group; the part says so.
     """
+    try:
+        return _claim(part_id, now=now)
+    except GroupBusy as busy:
+        exclusion.note(part_id, str(busy))
+        raise
+
+
+def _claim(part_id: int, *, now: bool) -> Part:
     allowed = waking.claimable() | Q(state=State.WAITING, next_attempt_at__isnull=False) if now else waking.claimable()
     with transaction.atomic():
         # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
@@ -146,11 +157,9 @@ def claim(part_id: int, *, now: bool = False) -> Part:
             waiting_for="",
         )
         part = Part.objects.select_related("run__feed").get(pk=part_id)
+        exclusion.enter(part.run)
         close_attempts([part_id], Outcome.LOST)
         Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
-        # Of many parts only the first has anything to say here, and only it waits for the run's row.
-        run = Run.objects.filter(pk=part.run_id, state__in=(State.QUEUED, State.WAITING))
-        run.update(state=State.RUNNING, started_at=Coalesce("started_at", Now()))
     return part
 
 
@@ -169,7 +178,7 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "", limit: int |
     """Start a run of the feed that this process advances; take an active one over when nobody else advances it.
 
     Raises:
-        AlreadyRunning: somebody else advances the feed's active run.
+        AlreadyRunning: somebody else advances the feed's active run, or another feed of its group has its turn.
         ConfigurationError: there is no such feed.
     """
     free_abandoned()
@@ -179,6 +188,8 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "", limit: int |
         part = active.filter(state=State.RUNNING, leased_until__gte=Now()).first() or active[0]
         try:
             return claim(part.pk, now=True)
+        except GroupBusy as busy:
+            raise AlreadyRunning(f"{name} {busy}") from None
         except PartTaken:
             part.refresh_from_db()
             raise AlreadyRunning(f"{already_running(run)}, advanced by {part.owner}") from None
@@ -384,9 +395,3 @@ def _reject(part: Part, rejection: Rejection) -> Reject:
 def _storable(text: str) -> str:
     """Make text of a bad record safe to store and show; the exact bytes are in `raw`."""
     return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
-
-
-def constraint(error: IntegrityError) -> str | None:
-    """Return the name of the constraint that was violated."""
-    diagnostics = getattr(error.__cause__, "diag", None)
-    return getattr(diagnostics, "constraint_name", None)

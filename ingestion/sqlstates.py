@@ -34,6 +34,12 @@ def sqlstate(error: BaseException) -> str:
     return getattr(error.__cause__, "pgcode", None) or ""
 
 
+def constraint(error: BaseException) -> str | None:
+    """Return the name of the constraint that was violated, as far as the server told it."""
+    diagnostics = getattr(error.__cause__, "diag", None)
+    return getattr(diagnostics, "constraint_name", None)
+
+
 def is_transient(error: DatabaseError | InterfaceError) -> bool:
     """Whether the same statements may succeed later, on a new connection if need be."""
     code = sqlstate(error)

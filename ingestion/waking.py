@@ -11,7 +11,8 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
-from ingestion.models import Part, State
+from ingestion import exclusion
+from ingestion.models import Part, Run, State
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +41,23 @@ def due_parts(*, beside: int | None = None, again: bool = True) -> list[int]:
     """Return the parts to wake now, and note that they were; concurrent callers get different ones.
 
     Args:
-        beside: only the other parts of this part's run.
+        beside: only the other parts of this part's run, and those of other runs of its group.
         again: also those that were woken a while ago, and not claimed.
     """
-    wanted = Part.objects.all() if beside is None else Part.objects.filter(run__parts=beside).exclude(pk=beside)
+    wanted = Part.objects.all() if beside is None else _beside(beside)
     longest_first = F("woken_at").asc(nulls_first=True)
     with transaction.atomic():
-        locked = _due(wanted, again=again).select_for_update(skip_locked=True, no_key=True, of=("self",))
+        due_now = _due(wanted, again=again).filter(exclusion.admitted())
+        locked = due_now.select_for_update(skip_locked=True, no_key=True, of=("self",))
         due = list(locked.order_by(longest_first, "pk").values_list("pk", flat=True)[:MOST_AT_ONCE])
         Part.objects.filter(pk__in=due).update(woken_at=Now())
     return due
+
+
+def _beside(part_id: int) -> QuerySet[Part]:
+    run = Run.objects.get(parts=part_id)
+    group = Q(run__group=run.group, run__state__in=(State.QUEUED, State.WAITING)) if run.group else Q()
+    return Part.objects.filter(Q(run=run) | group).exclude(pk=part_id)
 
 
 def _due(parts: QuerySet[Part], *, again: bool) -> QuerySet[Part]:

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from ingestion import pipeline, quarantine, runs, waking
 from ingestion.errors import ConfigurationError, PartTaken
-from ingestion.models import ENDED, State, Trigger
+from ingestion.models import State, Trigger
 from worker import dispatch
 
 log = structlog.get_logger(__name__)
@@ -25,8 +25,8 @@ def advance(*, part: int, **_: Any) -> None:
         return
     if state == State.QUEUED:
         dispatch.wake(part)
-    elif state in ENDED:
-        # Another part of the run may have its turn now.
+    else:
+        # Another part of the run, or another run of the feed's group, may have its turn now.
         waking.wake(waking.due_parts(beside=part))
 
 

@@ -43,6 +43,7 @@ class Feed:
         attempts: how often a part is taken up without progress before the run fails.
         parts: how a run is cut into parts that several workers advance at once; None for one part.
         parts_at_once: of one run, at most.
+        group: feeds with the same one never run together; they take turns, the oldest request first.
         skip_unchanged_pages: leave pages unread whose bytes are as when the last successful run loaded them.
     """
 
@@ -59,6 +60,7 @@ class Feed:
     drift: str = "warn"
     parts: Parts | None = None
     parts_at_once: int = 4
+    group: str = ""
     skip_unchanged_pages: bool = False
 
 

@@ -87,6 +87,12 @@ def test_every_error_says_what_to_do():
     assert all(error.hint for error in errors)
 
 
+@pytest.mark.parametrize("group", ["with space", "-x", "x" * 101, "ä"])
+def test_e020_a_group_whose_name_cannot_be_used(group):
+    assert found(replace(PHOTOS, group=group)) == [("E020", f"Feed 'photos': The group {group!r} cannot be used.")]
+    assert found(replace(PHOTOS, group="erp")) == []
+
+
 def test_e001_two_feeds_of_one_name():
     other = replace(PHOTOS, columns=dict(PHOTOS.columns))
     assert found(PHOTOS, other) == [("E001", "2 feeds are named 'photos'.")]
