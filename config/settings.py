@@ -135,6 +135,8 @@ INGESTION_NEXT_RUNS = "worker.schedules.next_runs"
 # The quarantine forgets resolved rejects after the first time, and all others after the second.
 RESOLVED_REJECTS_KEPT_DAYS = env.int("RESOLVED_REJECTS_KEPT_DAYS", default=30)
 REJECTS_KEPT_DAYS = env.int("REJECTS_KEPT_DAYS", default=365)
+# Parts of all feeds that workers read from one host at once; 0 for as many as there are workers.
+PARTS_PER_HOST = env.int("PARTS_PER_HOST", default=8)
 
 # A slice ends itself after a minute; the limits below only catch one that hangs.
 SLICE_SECONDS = 60

@@ -5,7 +5,7 @@ from functools import partial
 
 from django.db import IntegrityError, transaction
 
-from ingestion import feeds, runs, sqlstates, turns, waking
+from ingestion import feeds, hosts, runs, sqlstates, turns, waking
 from ingestion.errors import ConfigurationError
 from ingestion.models import FeedState, Run, Trigger
 from ingestion.parts import Periods
@@ -36,6 +36,7 @@ def request(name: str, start: datetime, end: datetime, *, by: str = "") -> tuple
                 run = Run.objects.create(
                     feed=state,
                     group=feed.group,
+                    host=hosts.host_of(feed.source),
                     trigger=Trigger.BACKFILL,
                     requested_by=by,
                     parts_at_once=feed.parts_at_once,

@@ -88,6 +88,8 @@ class Run(models.Model):
     # Somebody wants it to go on where its feed lets drift fail it.
     accept_drift = models.BooleanField(db_default=False, default=False)
     error = models.TextField(blank=True)
+    # Where its parts are read from, as far as that is known; empty when it is not to wait for others.
+    host = models.CharField(max_length=253, blank=True, default="", db_default="", editable=False)
     # It stops after so many records, and then deletes and replaces nothing.
     limit = models.PositiveBigIntegerField(null=True, editable=False)
     # So many of its parts are queued, running or waiting for an attempt; the others wait for their turn.

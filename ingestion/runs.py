@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce, Greatest, Now
 
-from ingestion import exclusion, feeds, owners, sqlstates, turns, waking
+from ingestion import exclusion, feeds, hosts, owners, sqlstates, turns, waking
 from ingestion.cleaning import key_text
 from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
 from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Reject, Resolution, Run, State, Trigger
@@ -62,12 +62,14 @@ def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
         ConfigurationError: there is no such feed.
     """
     share, group = _first_share(name), feeds.get(name).group
+    # A replay reads from nowhere.
+    host = hosts.host_of(feeds.get(name).source) if trigger != Trigger.REPLAY else ""
     feed, _ = FeedState.objects.get_or_create(name=name)
     while True:
         try:
             with transaction.atomic():
                 run = Run.objects.create(
-                    feed=feed, group=group, trigger=trigger, requested_by=by, limit=limit, full=full
+                    feed=feed, group=group, host=host, trigger=trigger, requested_by=by, limit=limit, full=full
                 )
                 part = Part.objects.create(run=run, share=share)
         except IntegrityError as error:
@@ -127,10 +129,10 @@ def claim(part_id: int, *, now: bool = False) -> Part:
     """Take the part over for this process by raising its epoch.
 
     Args:
-        now: also take a part that waits for its next attempt, but never one that waits for its turn.
+        now: also take a part that waits for its next attempt or for its host, but never one that waits for its turn.
 
     Raises:
-        PartTaken: it has ended, is not due, or is owned.
+        PartTaken: it has ended, is not due, or is owned; or it has to wait, because its host has no room.
         GroupBusy: it is the turn of another run of the feed's group; the part says so.
     """
     try:
@@ -144,22 +146,31 @@ def _claim(part_id: int, *, now: bool) -> Part:
     allowed = waking.claimable() | Q(state=State.WAITING, next_attempt_at__isnull=False) if now else waking.claimable()
     with transaction.atomic():
         # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
-        free = Part.objects.select_for_update(skip_locked=True, no_key=True).filter(allowed, pk=part_id)
-        if not free.order_by().exists():
+        free = Part.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).filter(allowed, pk=part_id)
+        # With its run, not by values: for those Django locks the run as well.
+        part = free.order_by().select_related("run").first()
+        if part is None:
             raise PartTaken(f"part {part_id} is not due or somebody else advances it")
-        Part.objects.filter(pk=part_id).update(
-            state=State.RUNNING,
-            epoch=F("epoch") + 1,
-            owner=owners.current(),
-            leased_until=Now() + LEASE,
-            attempts=F("attempts") + 1,
-            next_attempt_at=None,
-            waiting_for="",
-        )
-        part = Part.objects.select_related("run__feed").get(pk=part_id)
-        exclusion.enter(part.run)
-        close_attempts([part_id], Outcome.LOST)
-        Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
+        if now or hosts.has_room(part.run.host):
+            return _take(part_id)
+        hosts.postpone(part_id, part.run.host)
+    raise PartTaken(f"part {part_id} waits for room at {part.run.host}")
+
+
+def _take(part_id: int) -> Part:
+    Part.objects.filter(pk=part_id).update(
+        state=State.RUNNING,
+        epoch=F("epoch") + 1,
+        owner=owners.current(),
+        leased_until=Now() + LEASE,
+        attempts=F("attempts") + 1,
+        next_attempt_at=None,
+        waiting_for="",
+    )
+    part = Part.objects.select_related("run__feed").get(pk=part_id)
+    exclusion.enter(part.run)
+    close_attempts([part_id], Outcome.LOST)
+    Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
     return part
 
 

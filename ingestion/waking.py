@@ -48,7 +48,9 @@ def due_parts(*, beside: int | None = None, again: bool = True) -> list[int]:
     longest_first = F("woken_at").asc(nulls_first=True)
     with transaction.atomic():
         due_now = _due(wanted, again=again).filter(exclusion.admitted())
-        locked = due_now.select_for_update(skip_locked=True, no_key=True, of=("self",))
+        # Without a join, whose other rows would be locked as well: a run's is locked with each commit of a chunk.
+        locked = _due(Part.objects.filter(pk__in=due_now.values("pk")), again=again)
+        locked = locked.select_for_update(skip_locked=True, no_key=True)
         due = list(locked.order_by(longest_first, "pk").values_list("pk", flat=True)[:MOST_AT_ONCE])
         Part.objects.filter(pk__in=due).update(woken_at=Now())
     return due

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 
+import psycopg2
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
@@ -321,3 +323,14 @@ def test_a_cancelled_run_wakes_none_of_its_parts(catalog, model):
     pipeline.advance(run.parts.get().pk, slice_seconds=60)
     interventions.cancel(run.pk)
     assert (states(run), waking.due_parts()) == ("sccc", [])
+
+
+def test_the_next_turn_is_found_while_another_part_is_being_committed(catalog, model):
+    """The run's row is locked at the end of each chunk, by whichever part."""
+    catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(4)], parts=EachList(), parts_at_once=2)
+    run = request()
+    pipeline.advance(run.parts.get().pk, slice_seconds=60)
+    elsewhere = psycopg2.connect(**connection.get_connection_params())
+    with closing(elsewhere), elsewhere.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM ingestion_run FOR NO KEY UPDATE")
+        assert waking.due_parts(beside=run.parts.get(number=1).pk) == [run.parts.get(number=3).pk]

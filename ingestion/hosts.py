@@ -1,0 +1,49 @@
+"""Hosts of remotes: how many parts of all feeds are read from one at once. No network, no Celery."""
+
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db.models import Func, TextField, Value
+from django.db.models.functions import Cast, Now
+
+from ingestion.errors import ConfigurationError
+from ingestion.models import Part, Run, State
+from ingestion.sources import Source
+
+# When a part looks again whether its host has room.
+WAIT: Final = timedelta(seconds=3)
+# Sets these advisory locks apart from others of the same database: any number does.
+_LOCKS: Final = 1_769_172_080
+
+
+def host_of(source: Source) -> str:
+    """Return the host that a source reads from; empty where it has none, or its URL is not known yet."""
+    url = getattr(source, "url", None)
+    try:
+        return urlsplit(url() if callable(url) else url or "").hostname or ""
+    except (ConfigurationError, ValueError):
+        return ""  # the run will say so
+
+
+def has_room(host: str) -> bool:
+    """Whether one more part may be read from the host; until the caller's transaction ends, nobody else is told so."""
+    if not host or not settings.PARTS_PER_HOST:
+        return True
+    # Of a transaction, not of a session: it works behind a pooler, and ends whatever happens.
+    lock = Func(Value(_LOCKS), Func(Value(host), function="hashtext"), function="pg_advisory_xact_lock")
+    list(Run.objects.order_by().values_list(Cast(lock, TextField()))[:1])
+    read = Part.objects.filter(state=State.RUNNING, leased_until__gte=Now(), run__host=host)
+    return bool(read.count() < settings.PARTS_PER_HOST)
+
+
+def postpone(part_id: int, host: str) -> None:
+    """Let a part wait until its host may have room; no attempt is counted."""
+    Part.objects.filter(pk=part_id).update(
+        state=State.WAITING,
+        owner="",
+        leased_until=None,
+        next_attempt_at=Now() + WAIT,
+        waiting_for=f"{settings.PARTS_PER_HOST} parts are read from {host} already (PARTS_PER_HOST)",
+    )

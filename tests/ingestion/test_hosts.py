@@ -1,0 +1,115 @@
+"""How many parts are read from one host at once: over all feeds, also when they are claimed at the same time."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+
+from ingestion import hosts, runs, turns, waking
+from ingestion.errors import ConfigurationError, PartTaken
+from ingestion.models import Part, Run, State, Trigger
+from ingestion.pagination import SinglePage
+from ingestion.parts import PageRanges
+from ingestion.sources import JsonApi
+from photos.feeds import PHOTOS
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def missing() -> str:
+    message = "not set"
+    raise ConfigurationError(message)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://user:secret@api.example.com:8443/photos?key=1", "api.example.com"),
+        ("http://[::1]/", "::1"),
+        (lambda: "http://API.example.com", "api.example.com"),
+        (missing, ""),
+        ("http://[bad", ""),
+        ("", ""),
+    ],
+)
+def test_the_host_is_that_of_the_url(url, host):
+    assert hosts.host_of(JsonApi(url=url, pagination=SinglePage())) == host
+
+
+def test_a_source_without_a_url_has_no_host():
+    assert hosts.host_of(object()) == ""
+
+
+@pytest.fixture
+def parts(monkeypatch, settings):
+    """Queue a run of six parts, all of them due."""
+    settings.PHOTOS_API_URL = "http://api.example.com"
+    feed = replace(PHOTOS, parts=PageRanges(pages=1), parts_at_once=6)
+    monkeypatch.setattr("photos.feeds.PHOTOS", feed)
+    run, _ = runs.request("photos", trigger=Trigger.COMMAND, wake_workers=False)
+    first = runs.claim(run.parts.get().pk)
+    turns.divide(first, [{"first": n} for n in range(6)], at_once=6)
+    runs.release(first)
+    return list(run.parts.order_by("number").values_list("pk", flat=True))
+
+
+def test_a_part_waits_while_its_host_has_no_room(settings, parts):
+    settings.PARTS_PER_HOST = 2
+    taken = [runs.claim(part) for part in parts[:2]]
+    with pytest.raises(PartTaken, match=r"waits for room at api\.example\.com"):
+        runs.claim(parts[2])
+    waiting = Part.objects.get(pk=parts[2])
+    assert (waiting.state, waiting.attempts) == ("waiting", 0)
+    assert waiting.waiting_for == "2 parts are read from api.example.com already (PARTS_PER_HOST)"
+    assert parts[2] not in waking.due_parts()
+    Part.objects.filter(pk=parts[2]).update(next_attempt_at=Now())
+    runs.release(taken[0])
+    assert runs.claim(parts[2]).attempts == 1
+    with pytest.raises(PartTaken):
+        runs.claim(parts[3])
+
+
+def test_parts_of_the_dead_take_no_room(settings, parts):
+    settings.PARTS_PER_HOST = 1
+    runs.claim(parts[0])
+    Part.objects.filter(pk=parts[0]).update(leased_until=Now() - timedelta(seconds=1))
+    assert runs.claim(parts[1]).state == State.RUNNING
+
+
+def test_parts_that_are_claimed_at_the_same_time_do_not_exceed_the_limit(settings, parts):
+    settings.PARTS_PER_HOST = 2
+    together = threading.Barrier(len(parts))
+
+    def claim(part):
+        together.wait(30)
+        try:
+            return runs.claim(part).state
+        except PartTaken:
+            return None
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        states = list(pool.map(claim, parts))
+    assert states.count("running") == 2
+    assert Part.objects.filter(state=State.WAITING).count() == 4
+
+
+def test_other_hosts_and_no_limit_have_room(settings, parts):
+    settings.PARTS_PER_HOST = 1
+    runs.claim(parts[0])
+    Run.objects.update(host="elsewhere.example.com")
+    with pytest.raises(PartTaken):
+        runs.claim(parts[1])
+    settings.PARTS_PER_HOST = 0
+    assert [runs.claim(part).state for part in parts[2:]] == ["running"] * 4
+
+
+def test_whoever_runs_a_feed_by_hand_does_not_wait(settings, parts):
+    settings.PARTS_PER_HOST = 1
+    runs.claim(parts[0])
+    assert runs.claim(parts[1], now=True).state == State.RUNNING
