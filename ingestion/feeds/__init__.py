@@ -1,7 +1,7 @@
 """Feeds: what to sync. Values declared in an app's `feeds.py`, resolved here against their Django models."""
 
 from ingestion.feeds.columns import as_rule, rule_fits
-from ingestion.feeds.declarations import DRIFT_POLICIES, MEBIBYTE, Feed, RejectLimit, declared, env_url, get
+from ingestion.feeds.declarations import DRIFT_POLICIES, MEBIBYTE, Feed, RejectLimit, declared, env_text, env_url, get
 from ingestion.feeds.definitions import Incomparable, definition_of
 from ingestion.feeds.fields import KINDS, ModelField, columns_of, database_fills, is_unique, kind_of
 from ingestion.feeds.plans import Plan, resolve
@@ -41,6 +41,7 @@ __all__ = [
     "database_fills",
     "declared",
     "definition_of",
+    "env_text",
     "env_url",
     "get",
     "is_unique",

@@ -79,6 +79,21 @@ def env_url(name: str, path: str = "") -> Callable[[], str]:
     return resolve
 
 
+def env_text(name: str) -> Callable[[], str]:
+    """Take a value, such as a secret, from the setting or environment variable `name`, when a run needs it.
+
+    The function returned raises ConfigurationError when the variable is unset.
+    """
+
+    def resolve() -> str:
+        text = getattr(settings, name, "") or os.environ.get(name, "")
+        if not text:
+            raise ConfigurationError(f"{name} is not set: put its value into the environment")
+        return str(text)
+
+    return resolve
+
+
 def declared() -> list[Feed]:
     """Return every feed of the installed apps' `feeds` modules, in the order of INSTALLED_APPS."""
     found: dict[int, Feed] = {}

@@ -1,0 +1,91 @@
+"""One feed for each kind of file and place. Each needs the variables that it names, when it is run."""
+
+from examples.models import Item
+from ingestion.cleaning import constant, decimal
+from ingestion.feeds import Feed, Upsert, env_text, env_url
+from ingestion.sources import S3, Csv, Disk, Excel, Files, Ftp, Json, Ndjson, Sftp, Web, Xml
+
+COLUMNS = {"code": "code", "name": "name", "price": "price"}
+TARGET = Upsert(Item, key=("source", "code"))
+
+# A folder where others drop exports, as a spreadsheet writes them: each file once, moved away when it is loaded.
+DROPPED = Feed(
+    name="examples-disk",
+    source=Files(
+        place=Disk(folder=env_text("EXAMPLES_FOLDER")),
+        pattern="*.csv",
+        format=Csv(delimiter=";", encoding="cp1252"),
+        move_to="loaded",
+    ),
+    columns={**COLUMNS, "source": constant("disk"), "price": decimal("price", comma=True)},
+    target=TARGET,
+)
+
+# An export behind a URL, compressed: read when its ETag has changed.
+DOWNLOADED = Feed(
+    name="examples-web",
+    source=Files(place=Web(urls=env_url("EXAMPLES_URL", "/items.ndjson.gz")), format=Ndjson()),
+    columns={**COLUMNS, "source": constant("web")},
+    target=TARGET,
+)
+
+# One JSON document behind a URL, with the list inside.
+DOCUMENT = Feed(
+    name="examples-json",
+    source=Files(place=Web(urls=env_url("EXAMPLES_URL", "/items.json")), format=Json(records=("data", "items"))),
+    columns={**COLUMNS, "source": constant("json")},
+    target=TARGET,
+)
+
+# All CSV files below a prefix of a bucket, in every folder.
+BUCKET = Feed(
+    name="examples-s3",
+    source=Files(
+        place=S3(
+            bucket="examples",
+            endpoint=env_url("EXAMPLES_S3_URL"),
+            key_id=env_text("EXAMPLES_S3_KEY_ID"),
+            secret=env_text("EXAMPLES_S3_SECRET"),
+        ),
+        pattern="items/**/*.csv*",
+        format=Csv(),
+    ),
+    columns={**COLUMNS, "source": constant("s3")},
+    target=TARGET,
+)
+
+# XML from an FTP server with TLS.
+FTP = Feed(
+    name="examples-ftp",
+    source=Files(
+        place=Ftp(
+            host="127.0.0.1",
+            port=2121,
+            user="examples",
+            password=env_text("EXAMPLES_PASSWORD"),
+            ca_file="examples.pem",
+        ),
+        pattern="*.xml",
+        format=Xml(record="item"),
+    ),
+    columns={**COLUMNS, "code": "@code", "source": constant("ftp")},
+    target=TARGET,
+)
+
+# Excel files from an SFTP server, whose key is known.
+SFTP = Feed(
+    name="examples-sftp",
+    source=Files(
+        place=Sftp(
+            host="127.0.0.1",
+            port=2222,
+            user="examples",
+            password=env_text("EXAMPLES_PASSWORD"),
+            known_hosts=env_text("EXAMPLES_KNOWN_HOSTS"),
+        ),
+        pattern="*.xlsx",
+        format=Excel(sheet="Items"),
+    ),
+    columns={**COLUMNS, "source": constant("sftp")},
+    target=TARGET,
+)

@@ -1,0 +1,114 @@
+"""The examples' feeds, each from a real server of its kind into the table of the examples."""
+
+import gzip
+import io
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+import boto3
+import pytest
+import xlsxwriter
+from django.apps import apps
+from django.conf import settings as current
+from django.db import connection
+
+from ingestion import checks, feeds, pipeline
+from tests.ingestion.files import servers
+from tests.ingestion.files.servers import PASSWORD, USER
+
+ITEMS = [{"code": "A1", "name": "Bolt", "price": "0.25"}, {"code": "A2", "name": "Nut; small", "price": None}]
+
+
+@pytest.fixture
+def module(settings, transactional_db):
+    """Install the examples for one test, and return their feeds."""
+    settings.INSTALLED_APPS = [*current.INSTALLED_APPS, "examples"]
+    from examples import feeds as module
+
+    model = apps.get_model("examples", "Item")
+    with connection.schema_editor() as editor:
+        editor.create_model(model)
+    yield module
+    with connection.schema_editor() as editor:
+        editor.delete_model(model)
+
+
+def sync(name):
+    summary = pipeline.run_here(name).summary
+    assert (summary["state"], summary["read"], summary["inserted"]) == ("succeeded", 2, 2), summary["error"]
+    rows = apps.get_model("examples", "Item").objects.filter(source=name.removeprefix("examples-")).order_by("code")
+    assert [(row.code, row.name, row.price) for row in rows] == [
+        ("A1", "Bolt", Decimal("0.25")),
+        ("A2", "Nut; small", None),
+    ]
+    assert pipeline.run_here(name).summary["read"] == 0
+
+
+def at(module, monkeypatch, name, **changes):
+    """Let an example's place be the test's server."""
+    feed = getattr(module, name)
+    source = replace(feed.source, place=replace(feed.source.place, **changes))
+    monkeypatch.setattr(module, name, replace(feed, source=source))
+
+
+def test_every_example_is_right(module):
+    assert checks.check_feeds(None) == []
+    names = {feed.name for feed in feeds.declared()}
+    assert {f"examples-{kind}" for kind in ("disk", "web", "json", "s3", "ftp", "sftp")} <= names
+
+
+def test_files_from_a_folder(module, monkeypatch, tmp_path):
+    monkeypatch.setenv("EXAMPLES_FOLDER", str(tmp_path))
+    (tmp_path / "a.csv").write_text('code;name;price\nA1;Bolt;0,25\nA2;"Nut; small";\n', encoding="cp1252")
+    sync("examples-disk")
+    assert [path.name.endswith("-a.csv") for path in (tmp_path / "loaded").iterdir()] == [True]
+
+
+def test_files_behind_urls(module, monkeypatch, tmp_path):
+    (tmp_path / "items.ndjson.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, ITEMS)).encode()))
+    (tmp_path / "items.json").write_text(json.dumps({"data": {"items": ITEMS}}))
+    with servers.web(tmp_path) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        sync("examples-web")
+        sync("examples-json")
+
+
+def test_a_bucket(module, monkeypatch):
+    with servers.s3() as url:
+        monkeypatch.setenv("EXAMPLES_S3_URL", url)
+        monkeypatch.setenv("EXAMPLES_S3_KEY_ID", "key")
+        monkeypatch.setenv("EXAMPLES_S3_SECRET", "secret")
+        client = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+        )
+        client.create_bucket(Bucket="examples")
+        content = b"code,name,price\nA1,Bolt,0.25\nA2,Nut; small,\n"
+        client.put_object(Bucket="examples", Key="items/2026/a.csv.gz", Body=gzip.compress(content))
+        sync("examples-s3")
+
+
+def test_an_ftp_server_with_tls(module, monkeypatch, tmp_path, tmp_path_factory):
+    (tmp_path / "a.xml").write_text(
+        '<items><item code="A1"><name>Bolt</name><price>0.25</price></item>'
+        '<item code="A2"><name>Nut; small</name><price/></item></items>'
+    )
+    pem = servers.certificate(tmp_path_factory.getbasetemp())
+    monkeypatch.setenv("EXAMPLES_PASSWORD", PASSWORD)
+    with servers.ftp(tmp_path, tls=pem) as port:
+        at(module, monkeypatch, "FTP", port=port, user=USER, ca_file=str(pem))
+        sync("examples-ftp")
+
+
+def test_an_sftp_server(module, monkeypatch, tmp_path):
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer, {"in_memory": True}) as book:
+        sheet = book.add_worksheet("Items")
+        for number, row in enumerate([["code", "name", "price"], ["A1", "Bolt", 0.25], ["A2", "Nut; small", ""]]):
+            sheet.write_row(number, 0, row)
+    (tmp_path / "a.xlsx").write_bytes(buffer.getvalue())
+    with servers.sftp(tmp_path) as (port, known):
+        monkeypatch.setenv("EXAMPLES_PASSWORD", PASSWORD)
+        monkeypatch.setenv("EXAMPLES_KNOWN_HOSTS", known)
+        at(module, monkeypatch, "SFTP", port=port, user=USER)
+        sync("examples-sftp")
