@@ -14,15 +14,15 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ingestion import endings, loaders, remembering, runs, sightings, skipping, sqlstates
+from ingestion.collecting import Chunk
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Plan
 from ingestion.loaders import Difference, Loaded, Wanted
 from ingestion.models import ENDED, Part, Run, State
-from ingestion.prefetch import Prefetcher
-from ingestion.preparation import Prepared, Preparer
+from ingestion.preparation import Prepared
 from ingestion.signals import chunk_committed
 from ingestion.skipping import Recollection
-from ingestion.types import Counts, Cursor, LoadedFile, Rejection
+from ingestion.types import Counts, Rejection
 from ingestion.writing import Writer, check_reject_limit
 
 log = structlog.get_logger(__name__)
@@ -32,85 +32,6 @@ TRIES: Final = 4
 WAIT: Final = timedelta(seconds=0.25)
 # A dry run shows this many of the rows it would write.
 DIFF_ROWS: Final = 20
-# Unchanged pages are waited for and committed together, so many or for so long at most: there is nothing to load in
-# them, and a commit for each would cost more than all the rest.
-SKIPPED_TOGETHER: Final = 1_000
-SKIPPED_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Consecutive pages. Everything in it is ready: loading it waits for no network."""
-
-    pages: list[Prepared]
-
-    @property
-    def following(self) -> Cursor | None:
-        return self.pages[-1].following
-
-    @property
-    def keys(self) -> list[Any]:
-        return [key for page in self.pages for key in page.keys]
-
-    @property
-    def rejections(self) -> list[Rejection]:
-        return [rejection for page in self.pages for rejection in page.rejections]
-
-    @property
-    def read(self) -> int:
-        return sum(page.read for page in self.pages)
-
-    @property
-    def skipped(self) -> int:
-        return sum(page.skipped for page in self.pages)
-
-    @property
-    def shape(self) -> dict[str, Any] | None:
-        """What all records up to the last page look like, when any of these pages has something new."""
-        return next((page.shape for page in reversed(self.pages) if page.shape is not None), None)
-
-    @property
-    def files(self) -> list[LoadedFile]:
-        return [page.file for page in self.pages if page.file is not None]
-
-    @property
-    def coercions(self) -> Counter[str]:
-        return sum((page.coercions for page in self.pages), start=Counter())
-
-
-def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan, memory: Recollection | None = None) -> Chunk:
-    """Take the first page and those that are ready behind it, up to the feed's limits.
-
-    Behind pages that are skipped the next one is waited for. An unchanged page that may not be skipped behind those
-    before it is prepared here.
-    """
-    pages = [_settled(first, [], plan, memory)]
-    records, size_bytes = _weight(pages[0])
-    ends_at = time.monotonic() + SKIPPED_SECONDS
-    while records < plan.feed.chunk_rows and size_bytes < plan.feed.chunk_bytes and pages[-1].following is not None:
-        wait = 0 if size_bytes else ends_at - time.monotonic()
-        page = ahead.take_ready(timeout_seconds=wait) if len(pages) < SKIPPED_TOGETHER else None
-        if page is None:
-            break
-        pages.append(_settled(page, pages, plan, memory))
-        more_records, more_bytes = _weight(pages[-1])
-        records, size_bytes = records + more_records, size_bytes + more_bytes
-    return Chunk(pages=pages)
-
-
-def _settled(page: Prepared, before: Sequence[Prepared], plan: Plan, memory: Recollection | None) -> Prepared:
-    """Let go of an unchanged page's body, or prepare it where it may no longer be skipped."""
-    if page.unchanged is None or memory is None or page.reread is None:
-        return page
-    if not memory.still_holds(page.unchanged, before):
-        return Preparer(plan.columns, plan.feed.rules)(page.reread())
-    page.reread = None
-    return page
-
-
-def _weight(page: Prepared) -> tuple[int, int]:
-    """Return how many records and bytes of a page are to be loaded."""
-    return (len(page.records), page.received_bytes) if page.unchanged is None else (0, 0)
 
 
 def load(
@@ -212,8 +133,7 @@ def _load(
         endings.open_tables(cursor, part, plan)
         writer = Writer(cursor=cursor, plan=plan, tables=endings.tables_of(part), wanted=wanted)
         # Pages that are skipped have nothing to write, and a merge of nothing is not free.
-        to_write = [page for page in chunk.pages if page.unchanged is None]
-        loaded, refused = writer.write(to_write) if to_write else (Loaded(), [])
+        loaded, refused = writer.write(chunk) if chunk.loading else (Loaded(), [])
         rejections = chunk.rejections + refused
         endings.note_rejected(cursor, part, plan, chunk.pages, rejections)
         counts = _counts(chunk, loaded, rejections, writer.coercions)

@@ -14,6 +14,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from ingestion import chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping
+from ingestion.collecting import collect
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
 from ingestion.feeds import Feed, Plan
@@ -105,9 +106,9 @@ def _advance(
     pages, memory = reading.pages(part, plan, wake=wake, remembers=differences is None)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
     prepared = _prepared(pages, plan, watch, is_strict=is_strict)
-    with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes) as ahead:
+    with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes // 2) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
-            chunk = chunks.collect(page, ahead, plan, memory)
+            chunk = collect(page, ahead, plan, memory)
             state = chunks.load(chunk, part, plan, differences, memory)
             if chunk.following is None:
                 return _tidied(part, feed, state)

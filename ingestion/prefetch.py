@@ -1,10 +1,15 @@
 """Read pages ahead of their use in a thread, so that the network and the database work at the same time."""
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
+
+# How long this thread may keep the interpreter from the one that feeds COPY, which wants it often and briefly: with
+# Python's own 5 ms the database starves between two statements. Of the whole process, and left so.
+SWITCH_SECONDS: Final = 0.001
 
 
 class End:
@@ -44,6 +49,7 @@ class Prefetcher(Generic[T]):
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
 
     def __enter__(self) -> Self:
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
         self._thread.start()
         return self
 
@@ -55,12 +61,14 @@ class Prefetcher(Generic[T]):
             self._changed.notify_all()
         self._thread.join(timeout=1)
 
-    def take_ready(self, *, timeout_seconds: float = 0) -> T | None:
-        """Return the next page when it is there already, or in time, else None; never raises."""
+    def take_ready(self, *, timeout_seconds: float = 0, accept: Callable[[T], bool] | None = None) -> T | None:
+        """Return the next page when it is there already, or in time, and accepted, else None; never raises."""
         with self._changed:
             if timeout_seconds > 0:
                 self._changed.wait_for(lambda: self._ready or self._ended, timeout=timeout_seconds)
-            return self._pop() if self._ready else None
+            if not self._ready or (accept is not None and not accept(self._ready[0])):
+                return None
+            return self._pop()
 
     def take(self, *, timeout_seconds: float) -> T | End | None:
         """Return the next page; END after the last one; None when it is not there in time.

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -57,17 +58,27 @@ class Prepared:
     reread: Callable[[], Page] | None = None
     lines: list[str] = field(default_factory=list)
     keys: list[Any] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
+    positions: Sequence[int] = ()
     rejections: list[Rejection] = field(default_factory=list)
     skipped: int = 0
     coercions: Counter[str] = field(default_factory=Counter)
     shape: dict[str, Any] | None = None
+    # Makes the lines again, where that gives the same lines for sure.
+    remake: Callable[[], list[str]] | None = None
 
     @property
     def read(self) -> int:
         """How many records are accounted for: all but those that the feed's rules left out."""
         received = len(self.records) if self.unchanged is None else self.unchanged.records
         return received - self.skipped
+
+    def give_lines(self) -> Iterator[str]:
+        """Give the lines, and their memory free where they can be made again, for whoever asks a second time."""
+        lines = self.lines
+        if self.remake is not None:
+            lines = lines or self.remake()
+            self.lines = []
+        yield from lines
 
     @property
     def size_bytes(self) -> int:
@@ -94,12 +105,15 @@ class Preparer:
         most_rejects: int = MOST_REJECTS,
     ) -> None:
         self._most_rejects = most_rejects
+        self._columns = columns
+        self._has_rules = bool(rules)
         self._is_told = watch is not None
         self._watch = watch or Watch()
         self._kinds = tuple(column.kind for column in columns)
         self._key = [index for index, column in enumerate(columns) if column.is_key]
         self._coercions: Counter[str] = Counter()
         self._misses = 0
+        self._positions: list[int] = []
         self._clean = compile_columns(columns, rules, self._coercions)
         self._find_key = compile_key(columns, rules)
         self._find_repeats = compile_repeats(columns)
@@ -129,12 +143,20 @@ class Preparer:
             prepared.coercions.update(page.unchanged.coercions)
             return prepared
         self._misses = 0
+        self._positions = []
         self._watch.turn_to(page.number)
         self._add(prepared, 0, len(page.records))
         if self._is_told:
             prepared.shape = self._watch.take_shape()
         prepared.coercions += self._coercions
         self._coercions.clear()
+        if not self._has_rules:  # which are functions that may say something else the next time
+            prepared.remake = partial(_lines_of, self._columns, page, self._most_rejects)
+        # They rise: as many as there are records are all of them.
+        is_whole = len(self._positions) == len(page.records)
+        prepared.positions = range(len(page.records)) if is_whole else self._positions
+        if isinstance(page.records, Records):
+            page.records.fold()
         return prepared
 
     def _add(self, prepared: Prepared, start: int, end: int) -> None:
@@ -180,7 +202,7 @@ class Preparer:
         prepared.lines.append(encoded.lines)
         prepared.keys += encoded.keys
         prepared.coercions += encoded.coercions
-        prepared.positions += range(start, end)
+        self._positions += range(start, end)
         return True
 
     def _encode(self, records: Sequence[Record]) -> Encoded | None:
@@ -210,7 +232,7 @@ class Preparer:
             prepared.coercions.update(repeats)
         prepared.lines += encode_lines((row,), self._kinds)
         prepared.keys.append(row[self._key[0]] if len(self._key) == 1 else tuple(row[index] for index in self._key))
-        prepared.positions.append(position)
+        self._positions.append(position)
 
 
 def _between(records: Sequence[Record], start: int, end: int) -> Sequence[Record]:
@@ -221,6 +243,10 @@ def _between(records: Sequence[Record], start: int, end: int) -> Sequence[Record
 def _text_of(records: Sequence[Record]) -> bytes:
     """Return the records as one JSON list."""
     return records.text if isinstance(records, Records) else b"[" + b",".join(records) + b"]"
+
+
+def _lines_of(columns: Sequence[Column], page: Page, most_rejects: int) -> list[str]:
+    return Preparer(columns, most_rejects=most_rejects)(page).lines
 
 
 def reject(rejected: RecordRejected, *, page: int, position: int, raw: Record, key: str | None) -> Rejection:

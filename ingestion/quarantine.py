@@ -13,6 +13,7 @@ from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Length, Now
 
 from ingestion import chunks, feeds, runs
+from ingestion.collecting import Chunk
 from ingestion.errors import AlreadyRunning
 from ingestion.feeds import Plan, RejectLimit
 from ingestion.models import Part, Reject, Resolution, Run, Trigger
@@ -62,7 +63,7 @@ def _replay(plan: Plan, batch: Sequence[Reject], by: str) -> Run:
     part: Part = runs.claim(run.parts.get().pk)
     records = [msgspec.Raw(bytes(reject.raw)) for reject in batch]
     page = Page(number=1, records=records, size_bytes=sum(map(len, records)), following=None)
-    chunks.load(chunks.Chunk(pages=[Preparer(plan.columns, plan.feed.rules)(page)]), part, plan)
+    chunks.load(Chunk(pages=[Preparer(plan.columns, plan.feed.rules)(page)]), part, plan)
     Reject.objects.filter(pk__in=[reject.pk for reject in batch]).update(
         resolved_at=Now(), resolution=Resolution.REPLAYED
     )

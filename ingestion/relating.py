@@ -82,7 +82,7 @@ def settle(cursor: Any, plan: Plan, pages: Sequence[Prepared], *, may_wait: bool
 def texts(page: Prepared) -> list[str]:
     """Return the lines of a page, each without its end."""
     # Not splitlines: values may hold characters that it takes for line ends, but COPY does not.
-    return "".join(page.lines).split("\n")[:-1]
+    return "".join(page.give_lines()).split("\n")[:-1]
 
 
 def latest(pages: Sequence[Prepared]) -> list[Prepared]:
@@ -130,6 +130,7 @@ def _some(page: Prepared, places: Sequence[int]) -> Prepared:
         lines=[f"{lines[place]}\n" for place in places],
         keys=[page.keys[place] for place in places],
         positions=[page.positions[place] for place in places],
+        remake=None,
     )
 
 
@@ -249,7 +250,7 @@ def _settle_page(sheet: _Sheet, plan: Plan, answers: Sequence[dict[Natural, _Ans
         for row, text in zip(rows, column, strict=True):
             row[place:end] = (text,)
     lines = ["\n".join(["\t".join(row) for row in rows]) + "\n"] if rows else []
-    settled.pages.append(replace(page, lines=lines, keys=keys, positions=positions))
+    settled.pages.append(replace(page, lines=lines, keys=keys, positions=positions, remake=None))
 
 
 def _ready(sheet: _Sheet, found: Sequence[list[_Answer]], plan: Plan, settled: Settled) -> list[int]:

@@ -1,10 +1,10 @@
 """The values that travel through the stages; no behaviour, no I/O."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -21,12 +21,36 @@ Row = tuple[Any, ...]
 Record = msgspec.Raw
 
 
-class Records(list[Record]):
-    """The records of one JSON list, and its text."""
+_cut = msgspec.json.Decoder(list[Record]).decode
 
-    def __init__(self, records: Iterable[Record], text: bytes) -> None:
-        super().__init__(records)
+
+class Records(Sequence[Record]):
+    """The records of one JSON list, and its text, which they are cut out of again after they were folded.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: the text is no JSON list.
+    """
+
+    def __init__(self, text: bytes) -> None:
         self.text = text
+        self._records: list[Record] | None = _cut(text)
+        self._number = len(self._records)
+
+    def fold(self) -> None:
+        """Keep the text alone."""
+        self._records = None
+
+    def __len__(self) -> int:
+        return self._number
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if self._records is None:
+            self._records = _cut(self.text)
+        return self._records[index]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

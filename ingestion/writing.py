@@ -9,6 +9,7 @@ from django.db import DatabaseError, transaction
 
 from ingestion import loaders, relating, sqlstates
 from ingestion.cleaning import compile_key, key_text
+from ingestion.collecting import Chunk
 from ingestion.errors import RecordRejected, RunFailed
 from ingestion.feeds import Plan, RejectLimit
 from ingestion.loaders import Lines, Loaded, RunTables, Wanted
@@ -45,14 +46,18 @@ class Writer:
     wanted: Wanted
     coercions: Counter[str] = field(default_factory=Counter)
 
-    def write(self, pages: Sequence[Prepared]) -> tuple[Loaded, list[Rejection]]:
-        """Load the lines of the pages; return also the records without a related row, or that the database refused.
+    def write(self, chunk: Chunk) -> tuple[Loaded, list[Rejection]]:
+        """Load the lines of the chunk, which may grow; return also the records that the database refused.
+
+        Records without a related row are among those refused.
 
         Raises:
             RunFailed: COPY did not store what it was given, or the database refused too many records.
             django.db.DatabaseError: the database refused, and not because of a record.
         """
-        return self._write_related(pages) if self.plan.relations else self._write(pages, self.wanted)
+        if self.plan.relations:
+            return self._write_related(chunk.loading)
+        return self._write(chunk, self.wanted)
 
     def _write_related(self, pages: Sequence[Prepared]) -> tuple[Loaded, list[Rejection]]:
         """Look the related rows up, then load; lines whose related row is another line are loaded after that."""
@@ -66,27 +71,30 @@ class Writer:
             settled = relating.settle(self.cursor, self.plan, pages, may_wait=may_wait)
             self.coercions.update(settled.coercions)
             wanted = replace(self.wanted, sample_size=max(0, self.wanted.sample_size - len(loaded.sample)))
-            written, refused = self._write(settled.pages, wanted)
+            written, refused = self._write(Chunk(pages=list(settled.pages)), wanted)
             loaded += written
             rejections += settled.rejections + refused
             turns += 1
             pages, may_wait = settled.waiting, turns + 1 < LEVELS and _lines(settled.pages) > 0
         return loaded, rejections
 
-    def _write(self, pages: Sequence[Prepared], wanted: Wanted) -> tuple[Loaded, list[Rejection]]:
-        keys = [key for page in pages for key in page.keys]
-        lines = Lines(open=lambda: StringIteratorIO(text for page in pages for text in page.lines), keys=keys)
+    def _write(self, chunk: Chunk, wanted: Wanted) -> tuple[Loaded, list[Rejection]]:
+        lines = Lines(
+            open=lambda: StringIteratorIO(chunk.lines()),
+            grow=lambda accept: StringIteratorIO(chunk.growing_lines(accept)),
+            keys=chunk.keys,
+        )
         try:
             return self._load(lines, wanted), []
         except DatabaseError as error:
             if not sqlstates.is_about_a_record(error):
                 raise
-        latest = latest_lines(pages, by_key=bool(self.plan.table.key))
+        latest = latest_lines(chunk.loading, by_key=bool(self.plan.table.key))
         if self.plan.own_references:
             latest = parents_first(latest, self.plan.own_references)
         refused: list[Rejection] = []
         loaded = self._halve(latest, refused)
-        return replace(loaded, duplicates=loaded.duplicates + len(keys) - len(latest)), refused
+        return replace(loaded, duplicates=loaded.duplicates + len(chunk.keys) - len(latest)), refused
 
     def _load(self, lines: Lines, wanted: Wanted) -> Loaded:
         with transaction.atomic(using=self.plan.using):

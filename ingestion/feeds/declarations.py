@@ -53,7 +53,7 @@ class Feed:
     target: Target
     every: timedelta | None = None
     chunk_rows: int = 50_000
-    chunk_bytes: int = 3 * MEBIBYTE
+    chunk_bytes: int = 4 * MEBIBYTE
     reject_limit: RejectLimit = RejectLimit()
     attempts: int = 5
     rules: tuple[RecordRule, ...] = ()

@@ -30,9 +30,9 @@ def add_versions(cursor: Cursor, table: Table, versions: Versions, lines: Lines,
         django.db.Error: the database refused a line; its transaction is over.
         Exception: whatever fed the stream raised.
     """
+    stored = stage_lines(cursor, table, lines.growing())
     keys = lines.keys
     distinct = len(set(keys))
-    stored = stage_lines(cursor, table, lines.open())
     compare = Merge(table=table, has_duplicates=distinct < len(keys), existing=_current(table, versions))
     sample = take_sample(cursor, compare, wanted.sample_size) if wanted.sample_size else ()
     _find_changed(cursor, compare)

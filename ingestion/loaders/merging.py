@@ -9,7 +9,19 @@ from django.db import IntegrityError, transaction
 from psycopg2 import sql
 
 from ingestion.loaders.copying import append, copy
-from ingestion.loaders.tables import Cursor, Difference, Lines, Loaded, Stream, Table, Wanted, key_of, names, same_key
+from ingestion.loaders.tables import (
+    Accept,
+    Cursor,
+    Difference,
+    Lines,
+    Loaded,
+    Stream,
+    Table,
+    Wanted,
+    key_of,
+    names,
+    same_key,
+)
 from ingestion.sqlstates import UNIQUE_VIOLATION, sqlstate
 
 STAGE = sql.Identifier("pg_temp", "ingestion_stage")
@@ -25,34 +37,59 @@ def upsert(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted = Wanted()
         Exception: whatever fed the stream raised.
     """
     keys = lines.keys
-    if len(set(keys)) == len(keys) and not wanted.sample_size and _none_exists(cursor, table, keys):
-        loaded = _append_unless_taken(cursor, table, lines, wanted)
+    if len(set(keys)) == len(keys) and not wanted.sample_size:
+        free = _free_keys(cursor, table, keys)
+        loaded = _append_unless_taken(cursor, table, lines, free, wanted) if free is not None else None
         if loaded is not None:
             return loaded
     return _stage_and_merge(cursor, table, lines, wanted)
 
 
-def _none_exists(cursor: Cursor, table: Table, keys: Sequence[Any]) -> bool:
-    """Whether the table surely has none of the keys; cheap, so False where only a join could tell."""
+def _free_keys(cursor: Cursor, table: Table, keys: Sequence[Any]) -> Accept | None:
+    """Return which more keys the table surely lacks as it lacks these; None when it has one, or only a join could tell.
+
+    Note [New keys]: one probe of the index answers for a range of integers. Beyond the highest that the table has, any
+    number of rising keys is new, with no second look. For text, whose order is the collation's, each key is looked up.
+    """
     if not keys or len(table.key) > 1 or type(keys[0]) not in (int, str):
-        return False
-    # Note [New keys]: one probe of the index answers for a range of integers; for text, whose order is the collation's,
-    # each key is looked up.
-    condition, value = ("BETWEEN %s AND %s", [min(keys), max(keys)]) if type(keys[0]) is int else ("= ANY(%s)", [keys])
+        return None
+    names = {"table": table.identifier, "key": sql.Identifier(table.key[0])}
+    if type(keys[0]) is str:
+        cursor.execute(
+            sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {key} = ANY(%s))").format(**names), [list(keys)]
+        )
+        return None if cursor.fetchone()[0] else lambda more: False
+    low, high = min(keys), max(keys)
     cursor.execute(
-        sql.SQL("SELECT NOT EXISTS (SELECT FROM {} WHERE {} {})").format(
-            table.identifier, sql.Identifier(table.key[0]), sql.SQL(condition)
-        ),
-        value,
+        sql.SQL(
+            "SELECT EXISTS (SELECT FROM {table} WHERE {key} BETWEEN %s AND %s), (SELECT max({key}) FROM {table})"
+        ).format(**names),
+        [low, high],
     )
-    return bool(cursor.fetchone()[0])
+    exists, highest = cursor.fetchone()
+    if exists:
+        return None
+    return _rising(high) if highest is None or highest < low else lambda more: False
 
 
-def _append_unless_taken(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted) -> Loaded | None:
+def _rising(highest: int) -> Accept:
+    """Accept distinct keys beyond all that were accepted so far."""
+
+    def accept(keys: Sequence[int]) -> bool:
+        nonlocal highest
+        if keys and (min(keys) <= highest or len(set(keys)) < len(keys)):
+            return False
+        highest = max(keys, default=highest)
+        return True
+
+    return accept
+
+
+def _append_unless_taken(cursor: Cursor, table: Table, lines: Lines, free: Accept, wanted: Wanted) -> Loaded | None:
     """COPY straight into the table; None when somebody else inserted one of the keys in the meantime."""
     try:
         with transaction.atomic(using=cursor.db.alias):
-            loaded = append(cursor, table, lines.open())
+            loaded = append(cursor, table, lines.growing(free))
     except IntegrityError as error:
         if sqlstate(error) != UNIQUE_VIOLATION:
             raise
@@ -77,9 +114,9 @@ def drop_stage(cursor: Cursor) -> None:
 
 
 def _stage_and_merge(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted) -> Loaded:
+    stored = stage_lines(cursor, table, lines.growing())
     keys = lines.keys
     distinct = len(set(keys))
-    stored = stage_lines(cursor, table, lines.open())
     loaded = merge(
         cursor, Merge(table=table, has_duplicates=distinct < len(keys), bounds=bounds(keys)), wanted, distinct=distinct
     )

@@ -72,7 +72,7 @@ class Appending:
 
     def load(self, cursor: Cursor, lines: Lines, tables: RunTables, wanted: Wanted) -> Loaded:
         """COPY the lines into the table."""
-        loaded = append(cursor, self.table, lines.open())
+        loaded = append(cursor, self.table, lines.growing())
         move_sequence(cursor, self.table)
         return loaded
 
@@ -153,7 +153,7 @@ class Replacing:
 
     def load(self, cursor: Cursor, lines: Lines, tables: RunTables, wanted: Wanted) -> Loaded:
         """COPY the lines into the run's stage; they are counted when the run finishes."""
-        return Loaded(stored=copy(cursor, tables.stage, self.table.columns, lines.open()))
+        return Loaded(stored=copy(cursor, tables.stage, self.table.columns, lines.growing()))
 
     def is_open(self, cursor: Cursor, tables: RunTables) -> bool:
         """Whether the run's stage is there."""

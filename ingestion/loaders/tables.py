@@ -55,15 +55,26 @@ class Table:
         return tuple(name for name in self.columns if name not in self.key and name not in self.insert_only)
 
 
+# Whether lines with these keys may join a load that has begun.
+Accept = Callable[[Sequence[Any]], bool]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lines:
     """The lines of one load, and the key of each in their order; a tuple where the key has several columns.
 
-    `open` gives them as a new stream, as often as it is called.
+    Args:
+        open: gives them as a new stream, as often as it is called.
+        grow: as `open`; while the stream is read, lines join whose keys the function accepts, and `keys` grows.
     """
 
     open: Callable[[], Stream]
     keys: Sequence[Any]
+    grow: Callable[[Accept], Stream] | None = None
+
+    def growing(self, accept: Accept = lambda keys: True) -> Stream:
+        """Open the stream, which grows if it can; `keys` is to be read when it was read to its end."""
+        return self.grow(accept) if self.grow is not None else self.open()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,7 +103,7 @@ def _digest_of_response(response: Response, params: Mapping[str, str]) -> bytes:
     return digest.digest()
 
 
-def _digest(records: list[Record]) -> str:
+def _digest(records: Sequence[Record]) -> str:
     """Digest the records alone: what is around them often holds a time or a request's number."""
     if not records:
         return ""
@@ -127,7 +127,7 @@ def _is_marked(number: int) -> bool:
     return number & (number - 1) == 0
 
 
-def _records(response: Response, path: tuple[str, ...]) -> list[Record]:
+def _records(response: Response, path: tuple[str, ...]) -> Sequence[Record]:
     try:
         return split_records(response, path)
     except RunFailed as error:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -35,7 +36,6 @@ _SECRETS: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_decode_records = msgspec.json.Decoder(list[Record]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Record]).decode
 # The standard library's parser takes NaN, Infinity, lone surrogates and control characters; numbers stay text.
 _scan = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
@@ -47,7 +47,7 @@ _LEVELS: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _skip_space = re.compile(r"[ \t\n\r]*").match
 
 
-def split_records(response: Response, path: tuple[str, ...]) -> list[Record]:
+def split_records(response: Response, path: tuple[str, ...]) -> Sequence[Record]:
     """Cut a JSON body into its records' own bytes, without decoding them.
 
     Where single records hold what JSON does not allow but the page can be parsed nevertheless, their bytes are cut out
@@ -91,14 +91,14 @@ def _utf8(response: Response) -> bytes:
     return body.removeprefix(_BOM)
 
 
-def _split(body: bytes, path: tuple[str, ...]) -> list[Record]:
+def _split(body: bytes, path: tuple[str, ...]) -> Records:
     level: bytes | Record = body
     try:
         for key in path:
             _refuse_crowd(level)
             level = _decode_object(level)[key]
         _refuse_crowd(level)
-        return Records(_decode_records(level), bytes(level))
+        return Records(bytes(level))
     except KeyError as error:
         raise RunFailed("shape", f"there is no {error} on the way to the records at {'.'.join(path)}") from error
     except msgspec.ValidationError as error:

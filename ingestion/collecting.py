@@ -1,0 +1,149 @@
+"""Chunks while they come together: consecutive pages that are ready, and those that become ready while COPY reads."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ingestion.feeds import Plan
+from ingestion.prefetch import Prefetcher
+from ingestion.preparation import Prepared, Preparer
+from ingestion.skipping import Recollection
+from ingestion.types import Cursor, LoadedFile, Rejection
+
+# How long a growing chunk waits for its next page: what cleaning one takes, but no remote that is far away.
+PATIENCE_SECONDS: Final = 0.01
+
+# Unchanged pages are waited for and committed together, so many or for so long at most: there is nothing to load in
+# them, and a commit for each would cost more than all the rest.
+SKIPPED_TOGETHER: Final = 1_000
+SKIPPED_SECONDS: Final = 1.0
+
+# Whether a page with these keys may join a chunk that is being loaded.
+Accept = Callable[[Sequence[Any]], bool]
+# Takes the next page, when it is ready and accepted.
+Take = Callable[[Accept], Prepared | None]
+
+
+def _nothing(accept: Accept) -> None:
+    return None
+
+
+@dataclass(kw_only=True)
+class Chunk:
+    """Consecutive pages, committed together, and the keys of their lines. It grows while `growing_lines` is read.
+
+    `loading` are the pages that are to be loaded: all but those that are unchanged.
+    """
+
+    pages: list[Prepared]
+    take: Take = _nothing
+    max_rows: int = 0
+    max_bytes: int = 0
+    keys: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.loading = [page for page in self.pages if page.unchanged is None]
+        self.keys.extend(key for page in self.loading for key in page.keys)
+
+    @property
+    def following(self) -> Cursor | None:
+        return self.pages[-1].following
+
+    @property
+    def rejections(self) -> list[Rejection]:
+        return [rejection for page in self.pages for rejection in page.rejections]
+
+    @property
+    def read(self) -> int:
+        return sum(page.read for page in self.pages)
+
+    @property
+    def skipped(self) -> int:
+        return sum(page.skipped for page in self.pages)
+
+    @property
+    def shape(self) -> dict[str, Any] | None:
+        """What all records up to the last page look like, when any of these pages has something new."""
+        return next((page.shape for page in reversed(self.pages) if page.shape is not None), None)
+
+    @property
+    def files(self) -> list[LoadedFile]:
+        return [page.file for page in self.pages if page.file is not None]
+
+    @property
+    def coercions(self) -> Counter[str]:
+        return sum((page.coercions for page in self.pages), start=Counter())
+
+    def _grow(self, accept: Accept) -> bool:
+        """Take the next page, if there is room for it, it is ready, and its keys are accepted; whether it was."""
+        rows, size_bytes = _weight(self.loading)
+        if self.following is None or rows >= self.max_rows or size_bytes >= self.max_bytes:
+            return False
+        page = self.take(accept)
+        if page is None:
+            return False
+        self.pages.append(page)
+        self.loading.append(page)
+        self.keys.extend(page.keys)
+        return True
+
+    def lines(self) -> Iterator[str]:
+        """Give the lines of the pages that are there; each page's text is free once it was given."""
+        for page in self.loading:
+            yield from page.give_lines()
+
+    def growing_lines(self, accept: Accept) -> Iterator[str]:
+        """Give the lines of the pages that are there and of those that join meanwhile."""
+        number = 0
+        while number < len(self.loading) or self._grow(accept):
+            yield from self.loading[number].give_lines()
+            number += 1
+
+
+def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan, memory: Recollection | None = None) -> Chunk:
+    """Make a chunk of the first page and those that are ready behind it, up to the feed's limits.
+
+    Behind pages that are skipped the next one is waited for. An unchanged page that may not be skipped behind those
+    before it is prepared here.
+    """
+    feed = plan.feed
+    pages = [_settled(first, [], plan, memory)]
+    ends_at = time.monotonic() + SKIPPED_SECONDS
+    rows, size_bytes = _weight(pages)
+    while rows < feed.chunk_rows and size_bytes < feed.chunk_bytes and pages[-1].following is not None:
+        wait = 0 if size_bytes else ends_at - time.monotonic()
+        page = ahead.take_ready(timeout_seconds=wait) if len(pages) < SKIPPED_TOGETHER else None
+        if page is None:
+            break
+        pages.append(_settled(page, pages, plan, memory))
+        rows, size_bytes = _weight(pages)
+
+    def take(accept: Accept) -> Prepared | None:
+        # A page that may be skipped is looked at between two chunks.
+        return ahead.take_ready(
+            timeout_seconds=PATIENCE_SECONDS, accept=lambda page: page.unchanged is None and accept(page.keys)
+        )
+
+    if plan.relations:  # they are looked up for a chunk as it is
+        for page in pages:
+            page.remake = None
+        return Chunk(pages=pages)
+    return Chunk(pages=pages, take=take, max_rows=feed.chunk_rows, max_bytes=feed.chunk_bytes)
+
+
+def _settled(page: Prepared, before: Sequence[Prepared], plan: Plan, memory: Recollection | None) -> Prepared:
+    """Let go of an unchanged page's body, or prepare it where it may no longer be skipped."""
+    if page.unchanged is None or memory is None or page.reread is None:
+        return page
+    if not memory.still_holds(page.unchanged, before):
+        return Preparer(plan.columns, plan.feed.rules)(page.reread())
+    page.reread = None
+    return page
+
+
+def _weight(pages: Sequence[Prepared]) -> tuple[int, int]:
+    """Return how many records and bytes are to be loaded."""
+    loading = [page for page in pages if page.unchanged is None]
+    return sum(len(page.records) for page in loading), sum(page.received_bytes for page in loading)

@@ -1,0 +1,169 @@
+"""Chunks grow while COPY reads them, within their limits, and nothing of them is lost when they are read again."""
+
+import time
+
+import pytest
+
+from ingestion import loaders
+from ingestion.cleaning import Column
+from ingestion.collecting import Chunk
+from ingestion.http import Response
+from ingestion.loaders import Lines, Table
+from ingestion.loaders.merging import upsert
+from ingestion.prefetch import Prefetcher
+from ingestion.preparation import Preparer
+from ingestion.sources import split_records
+from ingestion.streams import StringIteratorIO
+from ingestion.types import Page
+
+COLUMNS = (
+    Column(name="id", kind="integer", path=("id",), is_key=True, limits=(0, 10**9)),
+    Column(name="title", kind="text", path=("title",), max_length=20),
+)
+PATIENCE = 30
+
+
+def page(number, keys, *, last=False, rules=()):
+    body = ("[" + ",".join(f'{{"id": {key}, "title": "t{key}"}}' for key in keys) + "]").encode()
+    records = split_records(Response(status=200, headers={}, body=body), ())
+    following = None if last else {"page": number + 1}
+    return Preparer(COLUMNS, rules)(Page(number=number, records=records, size_bytes=len(body), following=following))
+
+
+def chunk_of(first, *more, **limits):
+    waiting = list(more)
+
+    def take(accept):
+        return waiting.pop(0) if waiting and accept(waiting[0].keys) else None
+
+    return Chunk(pages=[first], take=take, **({"max_rows": 1000, "max_bytes": 10**6} | limits)), waiting
+
+
+def everything(keys):
+    return True
+
+
+def test_pages_join_while_the_lines_are_read():
+    chunk, waiting = chunk_of(page(1, [1, 2]), page(2, [3]), page(3, [4]))
+    lines = chunk.growing_lines(everything)
+    assert next(lines) == "1\tt1\n2\tt2\n"
+    assert chunk.keys == [1, 2]
+    assert next(lines) == "3\tt3\n"
+    assert (chunk.keys, chunk.following) == ([1, 2, 3], {"page": 3})
+    assert list(lines) == ["4\tt4\n"]
+    assert (chunk.keys, chunk.read, waiting) == ([1, 2, 3, 4], 4, [])
+
+
+def test_a_page_that_is_not_accepted_waits_for_the_next_chunk():
+    chunk, waiting = chunk_of(page(1, [1]), page(2, [2]), page(3, [3]))
+    assert list(chunk.growing_lines(lambda keys: keys != [3])) == ["1\tt1\n", "2\tt2\n"]
+    assert chunk.keys == [1, 2]
+    assert [left.keys for left in waiting] == [[3]]
+
+
+def test_a_chunk_grows_to_its_limits_and_not_beyond_the_last_page():
+    assert (
+        sum(
+            1 for _ in chunk_of(page(1, [1, 2]), page(2, [3, 4]), page(3, [5]), max_rows=3)[0].growing_lines(everything)
+        )
+        == 2
+    )
+    assert sum(1 for _ in chunk_of(page(1, [1]), page(2, [2]), max_bytes=10)[0].growing_lines(everything)) == 1
+    assert sum(1 for _ in chunk_of(page(1, [1], last=True), page(2, [2]))[0].growing_lines(everything)) == 1
+
+
+@pytest.mark.parametrize("rules", [(), (lambda record: record,)])
+def test_text_that_was_given_is_there_again_when_asked_for(rules):
+    prepared = page(1, range(50), rules=rules)
+    first = "".join(prepared.give_lines())
+    assert first.count("\n") == 50
+    assert bool(prepared.lines) == bool(rules)  # functions of a feed might say something else the next time
+    assert "".join(prepared.give_lines()) == first
+
+
+def test_the_prefetcher_gives_a_page_that_comes_soon_and_is_accepted():
+    def pages():
+        yield page(1, [1])
+        time.sleep(0.1)
+        yield page(2, [2])
+
+    with Prefetcher(pages(), max_bytes=10**6) as ahead:
+        assert ahead.take(timeout_seconds=PATIENCE).number == 1
+        assert ahead.take_ready(timeout_seconds=PATIENCE, accept=lambda found: found.number == 3) is None
+        assert ahead.take_ready(timeout_seconds=PATIENCE, accept=lambda found: found.number == 2).number == 2
+        assert ahead.take_ready(timeout_seconds=PATIENCE) is None
+
+
+TABLE = Table(name="growing", columns=("id", "title"), key=("id",))
+
+
+@pytest.fixture
+def cursor(transactional_db):
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE growing (id bigint PRIMARY KEY, title varchar(20))")
+        yield cursor
+        cursor.execute("DROP TABLE growing")
+
+
+def load(cursor, chunk):
+    lines = Lines(
+        open=lambda: StringIteratorIO(chunk.lines()),
+        grow=lambda accept: StringIteratorIO(chunk.growing_lines(accept)),
+        keys=chunk.keys,
+    )
+    from django.db import transaction
+
+    with transaction.atomic():
+        return upsert(cursor, TABLE, lines)
+
+
+def rows(cursor):
+    cursor.execute("SELECT id, title FROM growing ORDER BY id")
+    return dict(cursor.fetchall())
+
+
+def test_rising_keys_beyond_the_table_s_join_and_others_wait(cursor):
+    cursor.execute("INSERT INTO growing VALUES (5, 'old')")
+    chunk, waiting = chunk_of(page(1, [10, 11]), page(2, [13, 12]), page(3, [12, 14]), page(4, [15]))
+    loaded = load(cursor, chunk)
+    assert (loaded.inserted, loaded.stored, chunk.keys) == (4, 4, [10, 11, 13, 12])
+    assert [left.number for left in waiting] == [3, 4]
+    assert rows(cursor) == {5: "old", 10: "t10", 11: "t11", 12: "t12", 13: "t13"}
+
+
+def test_keys_that_come_twice_within_a_page_wait(cursor):
+    chunk, waiting = chunk_of(page(1, [1]), page(2, [2, 2]))
+    assert load(cursor, chunk).inserted == 1
+    assert [left.number for left in waiting] == [2]
+
+
+def test_below_the_table_s_highest_key_nothing_joins(cursor):
+    cursor.execute("INSERT INTO growing VALUES (100, 'old')")
+    chunk, waiting = chunk_of(page(1, [1]), page(2, [2]))
+    assert load(cursor, chunk).inserted == 1
+    assert len(waiting) == 1
+
+
+def test_what_is_compared_joins_whatever_its_keys(cursor):
+    cursor.execute("INSERT INTO growing VALUES (1, 't1'), (2, 'old')")
+    chunk, waiting = chunk_of(page(1, [1, 2]), page(2, [2, 1]), page(3, [7]))
+    loaded = load(cursor, chunk)
+    assert (loaded.inserted, loaded.updated, loaded.unchanged, loaded.duplicates) == (1, 1, 1, 2)
+    assert waiting == []
+    assert rows(cursor) == {1: "t1", 2: "t2", 7: "t7"}
+
+
+def test_a_key_that_somebody_else_inserts_meanwhile_sends_the_grown_chunk_to_the_merge(cursor, monkeypatch):
+    chunk, _ = chunk_of(page(1, [1]), page(2, [2]))
+    copied = loaders.merging.append
+
+    def late(cursor, table, stream):
+        cursor.execute("INSERT INTO growing VALUES (2, 'theirs')")
+        return copied(cursor, table, stream)
+
+    monkeypatch.setattr(loaders.merging, "append", late)
+    loaded = load(cursor, chunk)
+    assert (loaded.inserted, loaded.updated, loaded.unchanged) == (2, 0, 0)
+    assert rows(cursor) == {1: "t1", 2: "t2"}
