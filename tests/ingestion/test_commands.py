@@ -131,6 +131,14 @@ def test_trigger_full_asks_for_every_page(run, settings):
     assert Run.objects.get().full is True
 
 
+def test_a_second_trigger_says_since_when_the_feed_is_running(settings, capsys):
+    settings.INGESTION_WAKE = "tests.ingestion.test_runs.record_wake"
+    run, _ = runs.request("photos", trigger=Trigger.COMMAND)
+    call_command("trigger", "photos")
+    since = f"{run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert f"photos is already running since {since}: run {run.pk}" in capsys.readouterr().err
+
+
 def test_trigger_of_an_unknown_feed_is_an_error():
     with pytest.raises(CommandError, match="no feed is named"):
         call_command("trigger", "nothing")
