@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -110,16 +110,33 @@ class Client:
         self._httpx.close()
 
     def get(self, url: str, params: Mapping[str, str]) -> Response:
-        """Return the whole response of a successful GET, after as many tries as `retry` allows.
+        """Return the whole response of a successful GET, as `request` does.
 
-        `params` are added to the URL's own query.
+        Raises:
+            RetryLater, RunFailed, ConfigurationError: as `request`.
+        """
+        return self.request("GET", url, params)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str],
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Return the whole response of a successful request, after as many tries as `retry` allows.
+
+        `params` are added to the URL's own query, `headers` to the client's. Each method is tried again, POST as well:
+        whoever asks so knows that asking twice does no harm.
 
         Raises:
             RetryLater: every try failed, or the remote asked to wait longer than a worker should sleep.
             RunFailed: the remote refused the request; a retry would not help.
             ConfigurationError: the URL cannot be requested.
         """
-        target, where = self._target(url, params)
+        target, where = self._target(method, url, params)
         tried = 0
         tries = stamina.retry_context(
             on=_backoff,
@@ -132,7 +149,7 @@ class Client:
             for attempt in tries:
                 tried = attempt.num
                 with attempt:
-                    return self._get_once(target, where)
+                    return self._ask_once(method, target, where, body, headers)
         except TransientFailure as failure:
             raise RetryLater(f"{failure} ({tried} {'try' if tried == 1 else 'tries'})", wait=failure.wait) from failure
         raise AssertionError("stamina ends with a value or an exception")
@@ -145,7 +162,7 @@ class Client:
             RunFailed: the remote refused the request.
             ConfigurationError: the URL cannot be requested.
         """
-        target, where = self._target(url, {})
+        target, where = self._target("HEAD", url, {})
         with self._deadline(where), _translated(where):
             response = self._httpx.head(target, extensions={"trace": self._remember_socket})
         if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
@@ -162,7 +179,7 @@ class Client:
         Raises:
             TransientFailure, RunFailed, ConfigurationError: as `head`.
         """
-        target, where = self._target(url, {})
+        target, where = self._target("GET", url, {})
         stack = ExitStack()
         extensions = {"trace": self._remember_socket}
         try:
@@ -175,14 +192,14 @@ class Client:
             raise
         return Download(client=self, response=response, where=where, stack=stack)
 
-    def _target(self, url: str, params: Mapping[str, str]) -> tuple[str, str]:
+    def _target(self, method: str, url: str, params: Mapping[str, str]) -> tuple[str, str]:
         """Return the URL with the parameters in place of its own of these names, and the request as messages show it.
 
         From page to page only the values change; httpx would read and write the whole URL again each time.
         """
-        key = (url, *params)
+        key = (method, url, *params)
         if key not in self._bases:
-            where = f"GET {_shown(url)}"
+            where = f"{method} {_shown(url)}"
             with _translated(where):
                 base = httpx.URL(url).copy_with(fragment=None)
                 for name in params:
@@ -194,22 +211,23 @@ class Client:
             return base_url, where
         return f"{base_url}{'&' if '?' in base_url else '?'}{urlencode(params, quote_via=quote)}", where
 
-    def _get_once(self, target: str, where: str) -> Response:
+    def _ask_once(
+        self, method: str, target: str, where: str, content: bytes | None, headers: Mapping[str, str] | None
+    ) -> Response:
         started = time.monotonic()
-        with self._deadline(where), _translated(where), self._stream(target) as response:
+        extensions = {"trace": self._remember_socket}
+        stream = self._httpx.stream(method, target, content=content, headers=headers, extensions=extensions)
+        with self._deadline(where), _translated(where), stream as response:
             _check_status(where, response)
             body = b"".join(self._within_size(where, response))
         log.debug("fetched", request=where, size_bytes=len(body), seconds=round(time.monotonic() - started, 3))
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        received = {name.lower(): value for name, value in response.headers.items()}
         return Response(
             status=response.status_code,
-            headers=headers,
+            headers=received,
             body=body,
-            is_delimited=not headers.keys().isdisjoint({"content-length", "transfer-encoding"}),
+            is_delimited=not received.keys().isdisjoint({"content-length", "transfer-encoding"}),
         )
-
-    def _stream(self, target: str) -> AbstractContextManager[httpx.Response]:
-        return self._httpx.stream("GET", target, extensions={"trace": self._remember_socket})
 
     def _within_size(self, where: str, response: httpx.Response) -> Iterator[bytes]:
         size = 0

@@ -74,6 +74,27 @@ def test_parameters_join_the_query_of_the_url():
     assert remote.queries == [{"key": "a/b", "page": "2", "q": "ä&b="}, {"key": "a/b", "page": "1"}]
 
 
+def test_a_body_is_posted_and_posted_again_after_a_failure():
+    answer = in_turn(Reply(503), GOOD)
+    with Remote(answer) as remote, Client(retry=QUICK, headers={"X-Feed": "a", "Content-Type": "text/plain"}) as client:
+        headers = {"Content-Type": "application/json"}
+        response = client.request(
+            "POST", f"{remote.url}/find", {"page": "2"}, body=b'{"q":"\xc3\xa4"}', headers=headers
+        )
+    assert response.body == GOOD.body
+    assert len(remote.requests) == 2
+    for request in remote.requests:
+        assert (request.method, request.path, request.query) == ("POST", "/find", {"page": "2"})
+        assert request.body == b'{"q":"\xc3\xa4"}'
+        assert (request.headers["content-type"], request.headers["x-feed"]) == ("application/json", "a")
+
+
+def test_a_request_that_is_refused_says_its_method():
+    with Remote(Reply(400)) as remote, Client(retry=QUICK) as client, pytest.raises(RunFailed) as raised:
+        client.request("POST", f"{remote.url}/find?key=secret", {}, body=b"secret")
+    assert raised.value.message == f"POST {remote.url}/find answered 400 Bad Request"
+
+
 def test_one_connection_serves_many_requests():
     with Remote(GOOD) as remote, Client() as client:
         for _ in range(5):
