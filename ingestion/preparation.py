@@ -22,7 +22,7 @@ from ingestion.drift import Watch
 from ingestion.encoding import encode_lines
 from ingestion.errors import RecordRejected, RecordSkipped, RunFailed
 from ingestion.groups import Encoded, compile_groups, compile_texts
-from ingestion.tabular import TextRecords
+from ingestion.tabular import MixedRecords, TextRecords
 from ingestion.types import Cursor, LoadedFile, Page, Record, Records, Rejection
 from ingestion.unchanged import Remembered
 
@@ -161,8 +161,9 @@ class Preparer:
 
     def _add(self, prepared: Prepared, start: int, end: int) -> None:
         """Add the records from `start` to `end`: at once, or in halves, or the last few one by one."""
-        has_encoder = self._encode_texts if isinstance(prepared.records, TextRecords) else self._encode_group
-        in_groups = has_encoder is not None and self._misses < MISSES
+        is_text = isinstance(prepared.records, TextRecords | MixedRecords)
+        has_encoder = (self._encode_texts if is_text else self._encode_group) is not None
+        in_groups = has_encoder and self._misses < MISSES
         if in_groups and self._add_group(prepared, start, end):
             self._misses = 0
             return
@@ -206,6 +207,8 @@ class Preparer:
         return True
 
     def _encode(self, records: Sequence[Record]) -> Encoded | None:
+        if isinstance(records, MixedRecords):
+            return None
         if isinstance(records, TextRecords):
             return self._encode_texts(records) if self._encode_texts else None
         return self._encode_group(records, _text_of(records)) if self._encode_group else None

@@ -78,18 +78,18 @@ class _Texts:
         self._columns = [_Column(column, self._noted) for column in columns if column.path is not None]
 
     def __call__(self, records: TextRecords) -> Encoded | None:
-        rows = records.rows
-        if set(map(type, rows)) != {list}:
-            return None
+        count = len(records)
         self._noted.clear()
-        by_name: dict[str, Values] = dict(zip(records.names, zip(*rows, strict=True), strict=True))
-        is_plain = not any(map(_has_special, by_name.values()))
+        by_name: dict[str, Values] = records.by_name
+        is_plain = not any(None in values for values in by_name.values()) and not _is_special(
+            "".join(map("".join, by_name.values()))
+        )
         coercions: Counter[str] = Counter()
         taken: list[_Taken] = []
         try:
             for column in self._columns:
-                found = column.take(by_name, len(rows), is_plain=is_plain)
-                coercions[found.coerced] += len(rows)
+                found = column.take(by_name, count, is_plain=is_plain)
+                coercions[found.coerced] += count
                 taken.append(found)
         except RecordRejected:
             return None
@@ -99,11 +99,11 @@ class _Texts:
             if not is_plain and any("\x00" in _together(values) for values in by_name.values()):
                 return None
             pieces += [repeat("\t")] * bool(pieces) + _as_json(by_name, is_plain=is_plain)
-        lines = "".join(map("".join, zip(*pieces, repeat("\n", len(rows)), strict=False)))
+        lines = "".join(map("".join, zip(*pieces, repeat("\n", count), strict=False)))
         if len(lines) > _LONGEST:
             return None
         self._show(records, by_name)
-        return Encoded(lines=lines, keys=self._keys(taken, len(rows)), coercions=coercions + Counter(self._noted))
+        return Encoded(lines=lines, keys=self._keys(taken, count), coercions=coercions + Counter(self._noted))
 
     def _show(self, records: TextRecords, by_name: dict[str, Values]) -> None:
         """Show the watch the rows, once for each combination of names and of columns with nulls."""
@@ -165,8 +165,11 @@ def _together(values: Values) -> str:
 def _has_special(values: Values) -> bool:
     if None in values:
         return True
-    together = "".join(values)
-    return any(character in together for character in _SPECIAL)
+    return _is_special("".join(values))
+
+
+def _is_special(text: str) -> bool:
+    return any(character in text for character in _SPECIAL)
 
 
 def _separated(columns: list[Values], separator: str) -> list[Iterable[str]]:
@@ -265,7 +268,7 @@ def _dates(column: Column) -> _Take:
             dates = list(map(dt.date.fromisoformat, values))
         except ValueError:
             return None
-        return _Taken(values=dates, texts=values) if tuple(map(str, dates)) == values else None
+        return _Taken(values=dates, texts=values) if list(map(str, dates)) == list(values) else None
 
     return take
 

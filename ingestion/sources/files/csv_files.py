@@ -14,7 +14,6 @@ from ingestion.sources.files.formats import BOM, Block, Bytes, Facts, fill, refu
 from ingestion.sources.files.headers import names_of
 from ingestion.sources.files.limits import FileLimits
 from ingestion.sources.files.transcoding import Transcoded, is_utf8
-from ingestion.tabular import TextRecords
 from ingestion.types import Cursor
 
 # The header, and what is before it, are looked for in so many bytes.
@@ -79,7 +78,7 @@ class Csv:
             text = text[at["offset"] :]
         rows = Rows(
             dialect=self._dialect,
-            width=len(at["names"]),
+            names=tuple(at["names"]),
             header=at["header"],
             skips_header=self.skip_repeated_header,
             nulls=self.nulls,
@@ -148,7 +147,7 @@ class Csv:
 
 def _block(parsed: Parsed, at: Cursor, *, is_end: bool) -> Block:
     return Block(
-        records=TextRecords(tuple(at["names"]), parsed.rows),
+        records=parsed.records,
         size_bytes=parsed.used,
         following=None if is_end else at,
         refused=parsed.refused,

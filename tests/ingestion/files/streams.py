@@ -6,6 +6,11 @@ from typing import Any
 from ingestion.sources import Facts, FileLimits
 
 
+def rows_of(page: Any) -> list[list[Any]]:
+    """Return the values of a page's records."""
+    return [list(json.loads(bytes(raw)).values()) for raw in page.records]
+
+
 class Stream:
     """Decompressed bytes that arrive `piece` at a time."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from ingestion.sources import Csv, Disk, Facts, FileLimits, Files
 from tests.ingestion.files.shelf import QUICK
+from tests.ingestion.files.streams import rows_of
 
 PLAIN = b"code,name\n" + b"".join(b"%d,product %d\n" % (n, n) for n in range(50))
 
@@ -140,5 +141,5 @@ def test_reading_goes_on_inside_a_compressed_file(tmp_path, kind):
     assert len(pages) > 4
     for place, page in enumerate(pages[:-1]):
         rest = list(files.pages(page.following))
-        assert [p.records.rows for p in rest] == [p.records.rows for p in pages[place + 1 :]]
+        assert [rows_of(p) for p in rest] == [rows_of(p) for p in pages[place + 1 :]]
         assert [p.number for p in rest] == [p.number for p in pages[place + 1 :]]

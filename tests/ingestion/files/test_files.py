@@ -14,6 +14,7 @@ from ingestion.feeds import Append, Mirror, Replace
 from ingestion.models import Part, Reject, Run, SourceFile, State
 from ingestion.sources import Csv, Disk, FileLimits, Files, Ndjson
 from tests.ingestion.catalog import counts
+from tests.ingestion.files.streams import rows_of
 
 
 def test_a_second_run_reads_only_what_is_new_or_changed(shelf):
@@ -59,7 +60,7 @@ def test_files_come_in_the_order_of_their_age_or_name(shelf, order, expected):
         then = time.time() - age
         os.utime(shelf.folder / f"{number}.csv", (then, then))
     pages = shelf.declare(order=order).pages(None)
-    assert [int(page.records.rows[0][0]) for page in pages] == expected
+    assert [int(rows_of(page)[0][0]) for page in pages] == expected
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ingestion.sources import S3, Csv, Disk, Ftp, Sftp, Web
 from tests.ingestion.catalog import counts
 from tests.ingestion.files import servers
 from tests.ingestion.files.servers import PASSWORD, USER
+from tests.ingestion.files.streams import rows_of
 
 KINDS = ("disk", "web", "s3", "ftp", "ftps", "sftp")
 
@@ -120,10 +121,10 @@ def test_reading_begins_again_at_any_byte(where):
     files = files_of(where.place, format=Csv(page_bytes=150), pattern="a*")
     pages = list(files.pages(None))
     assert len(pages) > 5
-    assert [row[0] for page in pages for row in page.records.rows] == [str(code) for code in range(60)]
+    assert [row[0] for page in pages for row in rows_of(page)] == [str(code) for code in range(60)]
     for place in (0, 2, len(pages) - 2):
-        rest = [row for page in files.pages(pages[place].following) for row in page.records.rows]
-        assert rest == [row for page in pages[place + 1 :] for row in page.records.rows]
+        rest = [row for page in files.pages(pages[place].following) for row in rows_of(page)]
+        assert rest == [row for page in pages[place + 1 :] for row in rows_of(page)]
 
 
 @pytest.mark.parametrize("where", KINDS, indirect=True)

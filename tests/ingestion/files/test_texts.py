@@ -12,7 +12,7 @@ from ingestion.encoding import encode_lines
 from ingestion.errors import RecordRejected
 from ingestion.groups import compile_texts
 from ingestion.preparation import Preparer
-from ingestion.tabular import TextRecords
+from ingestion.tabular import TextRecords, text_records
 from ingestion.types import Page
 
 NAMES = ("id", "text", "number", "price", "day", "at", "flag", "uid", "code")
@@ -50,7 +50,7 @@ def one_by_one(records, columns=COLUMNS):
 
 def same(*rows, names=NAMES, columns=COLUMNS):
     """Compare both ways, and return whether the group went at once."""
-    records = TextRecords(names, list(rows))
+    records = text_records(names, list(rows))
     encoded = compile_texts(columns, Watch())(records)
     try:
         expected = one_by_one(records, columns)
@@ -64,7 +64,7 @@ def same(*rows, names=NAMES, columns=COLUMNS):
 
 def test_plain_rows_go_at_once():
     assert same(row(), row(id="2", text="b"), row(id="3"))
-    encoded = compile_texts(COLUMNS[:3], Watch())(TextRecords(NAMES, [row(), row(id="2", number="0")]))
+    encoded = compile_texts(COLUMNS[:3], Watch())(text_records(NAMES, [row(), row(id="2", number="0")]))
     assert encoded.lines == "1\ta title\t-12\n2\ta title\t0\n"
     assert encoded.keys == [1, 2]
     assert encoded.coercions == {"id:text": 2, "number:text": 2}
@@ -116,7 +116,7 @@ def test_constants_and_keys_of_several_columns():
         Column(name="day", kind="date", path=(), constant=dt.date(2024, 2, 29)),
         Column(name="b", kind="text", path=("b",), is_key=True),
     )
-    encoded = compile_texts(columns, Watch())(TextRecords(("a", "b"), [["1", "x"], ["2", "y"]]))
+    encoded = compile_texts(columns, Watch())(text_records(("a", "b"), [["1", "x"], ["2", "y"]]))
     assert (encoded.lines, encoded.keys) == ("1\t2024-02-29\tx\n2\t2024-02-29\ty\n", [(1, "x"), (2, "y")])
 
 
@@ -141,7 +141,7 @@ def test_a_bad_row_and_one_that_the_source_refuses_do_not_take_the_others_along(
     rows = [row(id=str(number)) for number in range(100)]
     rows[40] = row(id="40", day="never")
     rows[70] = b"70,only two"
-    records = TextRecords(NAMES, rows)
+    records = text_records(NAMES, rows)
     refusal = RecordRejected("column_count", detail="2 values, expected 9")
     page = Page(number=3, records=records, size_bytes=1000, following=None, refused={70: refusal})
     prepared = Preparer(COLUMNS)(page)
@@ -156,7 +156,9 @@ def test_a_bad_row_and_one_that_the_source_refuses_do_not_take_the_others_along(
 
 
 def test_an_all_text_row_is_the_json_object_of_its_names():
-    records = TextRecords(("a", "b"), [["1", 'x"\n'], ["2", None], b"junk"])
+    records = text_records(("a", "b"), [["1", 'x"\n'], ["2", None], b"junk"])
     assert [bytes(record) for record in records] == [b'{"a":"1","b":"x\\"\\n"}', b'{"a":"2","b":null}', b"junk"]
     assert len(records[1:]) == 2
+    assert isinstance(records[:2], TextRecords)
+    assert list(text_records(("a", "b"), [])) == list(text_records((), [])) == []
     assert bytes(records[1:][0]) == b'{"a":"2","b":null}'
