@@ -275,6 +275,23 @@ class Attempt(models.Model):
         return f"attempt {self.epoch} at {self.part}"
 
 
+class Slot(models.Model):
+    """A moment of a feed's schedule that was seen to; there is one row for it, and so one run at most."""
+
+    feed = models.ForeignKey(FeedState, on_delete=models.CASCADE, related_name="slots")
+    # As a clock on the wall shows it, with the zone: see `worker.slots`.
+    name = models.CharField(max_length=120)
+    taken_at = models.DateTimeField(db_default=Now(), editable=False)
+    # None: it was missed, and the feed does not make up for that.
+    run = models.ForeignKey(Run, on_delete=models.SET_NULL, null=True, related_name="slots")
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("feed", "name"), name="ingestion_slot_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.feed} {self.name}"
+
+
 class Resolution(models.TextChoices):
     """How a reject was settled."""
 

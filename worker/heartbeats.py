@@ -1,6 +1,6 @@
 """Heartbeats of the worker and of beat for their health check, where HEALTH_FILE says that one is made.
 
-Settings name this module in CELERY_IMPORTS and CELERY_BEAT_SCHEDULER; nothing else imports it.
+Settings name this module in CELERY_IMPORTS.
 """
 
 import time
@@ -11,7 +11,6 @@ import structlog
 from celery.signals import heartbeat_sent
 from celery.worker import state
 from django.conf import settings
-from django_celery_beat.schedulers import DatabaseScheduler
 
 from worker import health
 
@@ -56,23 +55,3 @@ class WorkerPulse(Pulse):
 
 
 heartbeat_sent.connect(WorkerPulse().beat_of_worker, weak=False, dispatch_uid="worker.heartbeats")
-
-
-class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat ships no types
-    """Beat's scheduler with a heartbeat at each tick: it works unless the message it sent last did not get out."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._pulse = Pulse()
-        self._is_sending = True
-        super().__init__(*args, **kwargs)
-
-    def tick(self, *args: Any, **kwargs: Any) -> float:
-        seconds: float = super().tick(*args, **kwargs)
-        self._pulse.beat(is_working=self._is_sending)
-        return seconds
-
-    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
-        self._is_sending = False
-        sent = super().apply_async(*args, **kwargs)
-        self._is_sending = True
-        return sent

@@ -51,9 +51,13 @@ def next_runs() -> dict[str, datetime]:
 
 
 def _feed(entry: PeriodicTask) -> str | None:
+    return feed_of(entry.task, json.loads(entry.kwargs or "{}"))
+
+
+def feed_of(task: str, arguments: Any) -> str | None:
+    """Return the feed that an entry syncs; None when it does something else, or has no such arguments."""
     # An operator may have written any JSON there.
-    arguments = json.loads(entry.kwargs or "{}")
-    feed = arguments.get("feed") if isinstance(arguments, dict) else None
+    feed = arguments.get("feed") if task == "worker.sync" and isinstance(arguments, dict) else None
     return feed if isinstance(feed, str) else None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from typing import Final
+from typing import Final, Literal
 
 from django.apps import apps
 from django.conf import settings
@@ -38,6 +38,7 @@ class Feed:
         columns: model field name to a dotted path, or to a rule of `ingestion.cleaning`.
         rules: functions of a decoded record, called in turn before anything else: see `ingestion.cleaning.RecordRule`.
         every: the default schedule; None leaves scheduling to the operator.
+        missed: what becomes of slots that no beat was there for: one run for all of them, or none.
         chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
         drift: what happens when the source's fields change: `"warn"`, `"fail"` or `"ignore"`.
         attempts: how often a part is taken up without progress before the run fails.
@@ -52,6 +53,7 @@ class Feed:
     columns: Mapping[str, str | Rule]
     target: Target
     every: timedelta | None = None
+    missed: Literal["once", "skip"] = "once"
     chunk_rows: int = 50_000
     chunk_bytes: int = 4 * MEBIBYTE
     reject_limit: RejectLimit = RejectLimit()

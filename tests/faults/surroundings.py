@@ -100,9 +100,11 @@ class Surroundings:
                 with self._connection.cursor() as cursor:
                     cursor.execute(sql, values or None)
                     return cursor.fetchall() if cursor.description else []
-            except psycopg2.Error:
-                if not self._connection.closed:
+            except psycopg2.Error as error:
+                # Without a code it was not the server that refused.
+                if error.pgcode and not self._connection.closed:
                     raise
+                self._connection.close()
 
     def connect(self) -> Any:
         """Return a connection of its own; waits for a server that restarts."""

@@ -26,6 +26,7 @@ PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
     "committing": ("ingestion.runs", "commit", "after"),
     "committed": ("ingestion.chunks", "load", "after"),
     "ending": ("ingestion.runs", "end", "before"),
+    "slot-started": ("ingestion.slots", "start", "after"),
     "acknowledging": ("ingestion.pipeline", "advance", "after"),
 }
 
