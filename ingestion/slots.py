@@ -7,7 +7,7 @@ import structlog
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from ingestion import feeds, runs
+from ingestion import feeds, runs, sqlstates
 from ingestion.models import FeedState, Slot, Trigger
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ def start(name: str, slot: str, *, due_at: datetime, now: datetime) -> bool:
             with transaction.atomic():
                 taken = Slot.objects.create(feed=state, name=slot)
         except IntegrityError as error:
-            if runs.constraint(error) != "ingestion_slot_once":
+            if sqlstates.constraint(error) != "ingestion_slot_once":
                 raise
             log.info("slot taken before", feed=name, slot=slot)
             return False
