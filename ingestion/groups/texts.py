@@ -79,6 +79,8 @@ class _Texts:
 
     def __call__(self, records: TextRecords) -> Encoded | None:
         count = len(records)
+        if not count:
+            return None
         self._noted.clear()
         by_name: dict[str, Values] = records.by_name
         is_plain = not any(None in values for values in by_name.values()) and not _is_special(
