@@ -66,12 +66,12 @@ faults: $(DEV)
 	@$(PY) -m tests.faults $(ARGS)
 
 # What sources may need and the core does without: the tests need all of it.
-FILES := --extra s3 --extra sftp --extra xml --extra excel --extra big-json
+SOURCES := --extra s3 --extra sftp --extra xml --extra excel --extra big-json --extra soap
 
 lock: $(DEV)
 	$(call compile,core)
 	$(call compile,embedded,--extra embedded)
-	$(call compile,dev,--extra embedded $(FILES) --group dev)
+	$(call compile,dev,--extra embedded $(SOURCES) --group dev)
 	$(call compile,bench,--group bench --constraints requirements/dev.txt)
 
 # For every platform, with hashes and without the name of the index they came from.

@@ -1,12 +1,44 @@
-"""One feed for each kind of file and place. Each needs the variables that it names, when it is run."""
+"""One feed for each kind of source. Each needs the variables that it names, when it is run."""
 
 from examples.models import Item
 from ingestion.cleaning import constant, decimal
 from ingestion.feeds import Feed, Upsert, env_text, env_url
-from ingestion.sources import S3, Csv, Disk, Excel, Files, Ftp, Json, Ndjson, Sftp, Web, Xml
+from ingestion.sources import (
+    S3,
+    Connection,
+    Csv,
+    Disk,
+    Excel,
+    Files,
+    Ftp,
+    GraphQL,
+    Json,
+    Ndjson,
+    Sftp,
+    Web,
+    Xml,
+)
 
 COLUMNS = {"code": "code", "name": "name", "price": "price"}
 TARGET = Upsert(Item, key=("source", "code"))
+
+# A GraphQL connection, whose members may be of several types.
+GRAPHQL = Feed(
+    name="examples-graphql",
+    source=GraphQL(
+        url=env_url("EXAMPLES_URL", "/graphql"),
+        query="""query ($first: Int!, $after: String) {
+          catalogue { products(first: $first, after: $after) {
+            edges { node { ... on Item { code name price } ... on Service { code name } } }
+            pageInfo { endCursor hasNextPage }
+          } }
+        }""",
+        records=("catalogue", "products"),
+        pagination=Connection(size=100),
+    ),
+    columns={**COLUMNS, "source": constant("graphql"), "price": decimal("price", default=None)},
+    target=TARGET,
+)
 
 # A folder where others drop exports, as a spreadsheet writes them: each file once, moved away when it is loaded.
 DROPPED = Feed(

@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -117,7 +117,7 @@ class Client:
         """
         return self.request("GET", url, params)
 
-    def request(
+    def request(  # noqa: PLR0913 - what a request is made of
         self,
         method: str,
         url: str,
@@ -125,11 +125,13 @@ class Client:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        answers: Collection[int] = (),
     ) -> Response:
         """Return the whole response of a successful request, after as many tries as `retry` allows.
 
         `params` are added to the URL's own query, `headers` to the client's. Each method is tried again, POST as well:
-        whoever asks so knows that asking twice does no harm.
+        whoever asks so knows that asking twice does no harm. Statuses in `answers` are no failures: what they mean is
+        in their body.
 
         Raises:
             RetryLater: every try failed, or the remote asked to wait longer than a worker should sleep.
@@ -149,7 +151,7 @@ class Client:
             for attempt in tries:
                 tried = attempt.num
                 with attempt:
-                    return self._ask_once(method, target, where, body, headers)
+                    return self._ask_once(method, target, where, content=body, headers=headers, answers=answers)
         except TransientFailure as failure:
             raise RetryLater(f"{failure} ({tried} {'try' if tried == 1 else 'tries'})", wait=failure.wait) from failure
         raise AssertionError("stamina ends with a value or an exception")
@@ -211,14 +213,21 @@ class Client:
             return base_url, where
         return f"{base_url}{'&' if '?' in base_url else '?'}{urlencode(params, quote_via=quote)}", where
 
-    def _ask_once(
-        self, method: str, target: str, where: str, content: bytes | None, headers: Mapping[str, str] | None
+    def _ask_once(  # noqa: PLR0913 - what a request is made of
+        self,
+        method: str,
+        target: str,
+        where: str,
+        *,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        answers: Collection[int],
     ) -> Response:
         started = time.monotonic()
         extensions = {"trace": self._remember_socket}
         stream = self._httpx.stream(method, target, content=content, headers=headers, extensions=extensions)
         with self._deadline(where), _translated(where), stream as response:
-            _check_status(where, response)
+            _check_status(where, response, answers=answers)
             body = b"".join(self._within_size(where, response))
         log.debug("fetched", request=where, size_bytes=len(body), seconds=round(time.monotonic() - started, 3))
         received = {name.lower(): value for name, value in response.headers.items()}
@@ -358,12 +367,20 @@ def _translated(where: str) -> Iterator[None]:
         raise TransientFailure(f"{where}: {type(error).__name__}: {error}") from error
 
 
-def _check_status(where: str, response: httpx.Response, *, is_part: bool = False, is_raw: bool = False) -> None:
+def _check_status(
+    where: str,
+    response: httpx.Response,
+    *,
+    is_part: bool = False,
+    is_raw: bool = False,
+    answers: Collection[int] = (),
+) -> None:
     status = f"{response.status_code} {response.reason_phrase}".strip()
-    if response.status_code in TRANSIENT_STATUSES:
+    is_answer = response.is_success or response.status_code in answers
+    if response.status_code in TRANSIENT_STATUSES and not is_answer:
         raise TransientFailure(f"{where} answered {status}", wait=_retry_after(response.headers.get("Retry-After")))
     # Where nobody asked for a part, 206 would be a short page that looks whole.
-    if not response.is_success or (response.status_code == httpx.codes.PARTIAL_CONTENT and not is_part):
+    if not is_answer or (response.status_code == httpx.codes.PARTIAL_CONTENT and not is_part):
         raise RunFailed("http_status", f"{where} answered {status}")
     if (encoding := response.headers.get("Content-Encoding", "").strip().lower()) not in ("", "identity") and not (
         is_raw and encoding in ("gzip", "x-gzip")

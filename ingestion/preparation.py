@@ -197,6 +197,8 @@ class Preparer:
 
     def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
         """Add the records from `start` to `end` at once; False when they need to go one by one."""
+        if prepared.refused and not prepared.refused.keys().isdisjoint(range(start, end)):
+            return False  # which may be good JSON for all that
         encoded = self._encode(_between(prepared.records, start, end))
         if encoded is None:
             return False

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -36,6 +37,7 @@ _SECRETS: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+_NULL: Final = Record(b"null")
 _decode_object = msgspec.json.Decoder(dict[str, Record]).decode
 # The standard library's parser takes NaN, Infinity, lone surrogates and control characters; numbers stay text.
 _scan = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
@@ -57,7 +59,7 @@ def split_records(response: Response, path: tuple[str, ...]) -> Sequence[Record]
         RunFailed: `not_json` when the body is no JSON document, `encoding` when its text cannot be read, `shape` when
             there is no list at `path`, `too_many_records` when there are more than MOST_RECORDS.
     """
-    body = _utf8(response)
+    body = utf8(response)
     try:
         return _split(body, path)
     except RunFailed:
@@ -75,8 +77,31 @@ def split_records(response: Response, path: tuple[str, ...]) -> Sequence[Record]
             raise _stray_byte(reason) or _not_json(response, body, error) from error
 
 
-def _utf8(response: Response) -> bytes:
-    """Return the body as UTF-8 without a byte order mark; another encoding counts only when it is declared."""
+def cut_member(record: Record, name: str) -> Record:
+    """Cut one member out of an object, as its own bytes; what is no object stays as it is, what is not there is null.
+
+    Raises:
+        ValueError, RecursionError: the text cannot be parsed.
+    """
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        return _decode_object(record).get(name, _NULL)
+    text = bytes(record).decode("utf-8", "surrogateescape")
+    start = _after_space(text, 0)
+    if text[start : start + 1] != "{":
+        return record
+    found = {member: (begin, end) for member, begin, end in _members(text, start)}
+    if name not in found:
+        return _NULL
+    begin, end = found[name]
+    return Record(text[begin:end].encode("utf-8", "surrogateescape"))
+
+
+def utf8(response: Response) -> bytes:
+    """Return the body as UTF-8 without a byte order mark; another encoding counts only when it is declared.
+
+    Raises:
+        RunFailed: `encoding`.
+    """
     body = response.body
     declared = _CHARSET.search(response.headers.get("content-type", ""))
     if declared and declared[1].lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
@@ -95,9 +120,9 @@ def _split(body: bytes, path: tuple[str, ...]) -> Records:
     level: bytes | Record = body
     try:
         for key in path:
-            _refuse_crowd(level)
+            refuse_crowd(level)
             level = _decode_object(level)[key]
-        _refuse_crowd(level)
+        refuse_crowd(level)
         return Records(bytes(level))
     except KeyError as error:
         raise RunFailed("shape", f"there is no {error} on the way to the records at {'.'.join(path)}") from error
@@ -105,8 +130,12 @@ def _split(body: bytes, path: tuple[str, ...]) -> Records:
         raise _no_list(path, bytes(level)) from error
 
 
-def _refuse_crowd(level: bytes | Record) -> None:
-    """Refuse a list or an object of too many members before there is an object for each of them."""
+def refuse_crowd(level: bytes | Record) -> None:
+    """Refuse a list or an object of too many members before there is an object for each of them.
+
+    Raises:
+        RunFailed: `too_many_records`.
+    """
     # Their two bytes each, and then the commas, tell of nearly all pages that they have fewer.
     if len(level) <= 2 * MOST_RECORDS or bytes(level).count(b",") < MOST_RECORDS:
         return
@@ -170,7 +199,7 @@ def _after_space(text: str, at: int) -> int:
 
 def _no_list(path: tuple[str, ...], found: bytes) -> RunFailed:
     where = ".".join(path) or "the top"
-    return RunFailed("shape", f"expected a list of records at {where}, found {_shown(found)}")
+    return RunFailed("shape", f"expected a list of records at {where}, found {shown(found)}")
 
 
 def _stray_byte(error: Exception) -> RunFailed | None:
@@ -186,10 +215,10 @@ def _not_json(response: Response, body: bytes, error: Exception) -> RunFailed:
     if not body.strip():
         return RunFailed("not_json", f"empty body with status {response.status}")
     content_type = response.headers.get("content-type", "no content type")[:80]
-    return RunFailed("not_json", f"{error} ({content_type}); the body starts with {_shown(body)}")
+    return RunFailed("not_json", f"{error} ({content_type}); the body starts with {shown(body)}")
 
 
-def _shown(body: bytes) -> str:
+def shown(body: bytes) -> str:
     """Return the start of a body for a message, without what may be a secret."""
     # Cut late, so that a secret at the end is recognised as one.
     text = " ".join(body[: 8 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())

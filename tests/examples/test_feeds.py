@@ -14,6 +14,8 @@ from django.conf import settings as current
 from django.db import connection
 
 from ingestion import checks, feeds, pipeline
+from ingestion.models import Reject
+from tests.ingestion import graphql_server
 from tests.ingestion.files import servers
 from tests.ingestion.files.servers import PASSWORD, USER
 
@@ -34,7 +36,7 @@ def module(settings, transactional_db):
         editor.delete_model(model)
 
 
-def sync(name):
+def sync(name, *, again=0):
     summary = pipeline.run_here(name).summary
     assert (summary["state"], summary["read"], summary["inserted"]) == ("succeeded", 2, 2), summary["error"]
     rows = apps.get_model("examples", "Item").objects.filter(source=name.removeprefix("examples-")).order_by("code")
@@ -42,7 +44,7 @@ def sync(name):
         ("A1", "Bolt", Decimal("0.25")),
         ("A2", "Nut; small", None),
     ]
-    assert pipeline.run_here(name).summary["read"] == 0
+    assert pipeline.run_here(name).summary["read"] == again
 
 
 def at(module, monkeypatch, name, **changes):
@@ -55,7 +57,26 @@ def at(module, monkeypatch, name, **changes):
 def test_every_example_is_right(module):
     assert checks.check_feeds(None) == []
     names = {feed.name for feed in feeds.declared()}
-    assert {f"examples-{kind}" for kind in ("disk", "web", "json", "s3", "ftp", "sftp")} <= names
+    assert {f"examples-{kind}" for kind in ("graphql", "disk", "web", "json", "s3", "ftp", "sftp")} <= names
+
+
+def test_a_graphql_server(module, monkeypatch):
+    stock = graphql_server.Stock(
+        products=[
+            graphql_server.Item(code="A1", name="Bolt", amount="0.25"),
+            graphql_server.Service(code="A2", name="Nut; small", hours=1),
+        ]
+    )
+    with graphql_server.serve(stock) as url:
+        monkeypatch.setenv("EXAMPLES_URL", url.removesuffix("/graphql"))
+        sync("examples-graphql", again=2)
+        stock.products[0] = None
+        summary = pipeline.run_here("examples-graphql").summary
+        assert (summary["state"], summary["unchanged"], summary["rejected"]) == ("succeeded", 1, 1)
+        assert Reject.objects.get().reason == "not_an_object"
+        stock.products[0] = graphql_server.Item(code="A1", name="Bolt", broken=True)
+        summary = pipeline.run_here("examples-graphql").summary
+        assert (summary["state"], summary["error"][:15]) == ("failed", "graphql_errors:")
 
 
 def test_files_from_a_folder(module, monkeypatch, tmp_path):

@@ -95,6 +95,14 @@ def test_a_request_that_is_refused_says_its_method():
     assert raised.value.message == f"POST {remote.url}/find answered 400 Bad Request"
 
 
+def test_a_status_may_be_an_answer():
+    with Remote(Reply(500, b"fault")) as remote, Client(retry=QUICK) as client:
+        response = client.request("POST", remote.url, {}, body=b"", answers=(500,))
+        assert (response.status, response.body, len(remote.requests)) == (500, b"fault", 1)
+        with pytest.raises(RetryLater):
+            client.request("POST", remote.url, {}, body=b"", answers=(400,))
+
+
 def test_one_connection_serves_many_requests():
     with Remote(GOOD) as remote, Client() as client:
         for _ in range(5):

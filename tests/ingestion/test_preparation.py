@@ -13,7 +13,8 @@ from ingestion.http import Response
 from ingestion.preparation import GROUP, Preparer
 from ingestion.sources import split_records
 from ingestion.types import Page
-from tests.ingestion.preparing import NESTED, clean_record, dumps, rows, same
+from tests.ingestion.preparing import COLUMNS, NESTED, clean_record, dumps, rows, same
+from tests.remote import json_list
 
 
 def shout(value):
@@ -292,3 +293,12 @@ def test_escaped_quotes_do_not_send_a_page_the_slow_way():
 def test_a_key_inside_an_object_goes_the_fast_way():
     page = [{"meta": {"id": number}, "user": {"name": "a", "address": {"city": "b"}}} for number in range(20)]
     assert len(same(dumps(page), columns=NESTED).lines) == 1
+
+
+def test_what_the_source_refuses_is_rejected_although_it_could_be_loaded():
+    body = json_list([clean_record(number) for number in range(40)])
+    records = split_records(Response(status=200, headers={}, body=body), ())
+    refused = {7: RecordRejected("graphql_error", detail="unknown")}
+    prepared = Preparer(COLUMNS)(Page(number=1, records=records, size_bytes=len(body), following=None, refused=refused))
+    assert [(each.reason, each.position) for each in prepared.rejections] == [("graphql_error", 7)]
+    assert list(prepared.positions) == [number for number in range(40) if number != 7]

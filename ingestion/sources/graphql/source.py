@@ -1,0 +1,162 @@
+"""A GraphQL query as a source: one page for each request."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, RunFailed
+from ingestion.http import LONGEST_SLEEP, Client, Limits, Response, Retry, TransientFailure
+from ingestion.sources import loops
+from ingestion.sources.arguments import Answer, ArgumentPaginator, nested
+from ingestion.sources.files.reading import patiently
+from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, summary
+from ingestion.sources.graphql.throttling import is_throttled, wait_by_headers, wait_for_budget
+from ingestion.types import Cursor, Page
+
+# "GraphQL over HTTP": many servers tell what is wrong with a query in the body of a 400, some in one of a 422.
+_ANSWERS: Final = frozenset({400, 422})
+_HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/json, application/graphql-response+json"}
+_NO_CODE: Final = re.compile(r'"""(?:[^"]|"(?!""))*"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*')
+_WRITING: Final = re.compile(r"\b(mutation|subscription)\b")
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphQL:
+    """A GraphQL endpoint: a query whose answer has a list of records, or a connection, at `records` below `data`.
+
+    Args:
+        query: the document; with `operation` where it has several.
+        variables: of every request; those of `pagination` join them.
+        partial: what becomes of data beside `errors`: `"fail"` fails the run, `"reject"` rejects the records that the
+            paths of the errors lead into, and fails it for any other error.
+    """
+
+    url: str | Callable[[], str]
+    query: str
+    records: tuple[str, ...]
+    pagination: ArgumentPaginator
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    operation: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    partial: Literal["fail", "reject"] = "fail"
+    retry: Retry = field(default_factory=Retry)
+    limits: Limits = field(default_factory=Limits)
+    max_pages: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        if self.partial not in ("fail", "reject"):
+            raise ConfigurationError(f"GraphQL: partial is {self.partial!r}, expected 'fail' or 'reject'")
+        if found := _WRITING.search(_outermost(self.query)):
+            raise ConfigurationError(f"GraphQL reads, and may ask twice: a {found[0]} is not sent")
+
+    def pages(self, cursor: Cursor | None) -> Iterator[Page]:
+        """Yield the pages from `cursor` on; holds one page.
+
+        Raises:
+            RetryLater: a transient failure outlasted its retries, or the budget is used up for longer than a worker
+                should sleep.
+            RunFailed: `graphql_errors`, or the answer is not what the feed expects.
+        """
+        url = self.url if isinstance(self.url, str) else self.url()
+        reader = Reader(self.records)
+        at: Cursor | None = cursor or loops.begin(self.pagination.first())
+        with Client(retry=self.retry, limits=self.limits, headers=self.headers) as client:
+            while at:
+                body = self._body(at["at"])
+                envelope = patiently(self.retry, partial(_ask, client, url, body, reader))
+                page = self._page(reader, envelope, at)
+                yield page
+                at = page.following
+                if at:
+                    _pace(envelope)
+
+    def _body(self, at: Cursor) -> bytes:
+        asked = {"query": self.query, "variables": nested(self.variables, self.pagination.params(at))}
+        return _encode(asked | ({"operationName": self.operation} if self.operation else {}))
+
+    def _page(self, reader: Reader, envelope: Envelope, at: Cursor) -> Page:
+        if envelope.problems and self.partial == "fail":
+            raise RunFailed("graphql_errors", summary(envelope.problems))
+        try:
+            nodes = reader.nodes(envelope)
+        except RunFailed:
+            if envelope.problems:
+                raise RunFailed("graphql_errors", summary(envelope.problems)) from None
+            raise
+        answer = Answer(
+            headers=envelope.response.headers,
+            records=len(nodes.records),
+            look=partial(reader.look, envelope.response),
+            page_info=nodes.page_info,
+        )
+        following = partial(self.pagination.following, at["at"], answer)
+        return Page(
+            number=at["pages"] + 1,
+            records=nodes.records,
+            size_bytes=len(envelope.response.body),
+            following=loops.advance(at, loops.digest_of(nodes.records), following, max_pages=self.max_pages),
+            refused=_refused(envelope.problems, nodes, self.records),
+        )
+
+
+def _ask(client: Client, url: str, body: bytes, reader: Reader) -> Envelope:
+    """Ask once for a page, and have it asked again later where the server says so."""
+    response = client.request("POST", url, {}, body=body, headers=_HEADERS, answers=_ANSWERS)
+    envelope = _opened(reader, response)
+    if is_throttled(envelope.problems):
+        wait = wait_by_headers(response.headers, datetime.now(UTC)) or wait_for_budget(envelope.extensions)
+        raise TransientFailure(f"the query was throttled: {summary(envelope.problems)}", wait=wait or None)
+    if response.status in _ANSWERS and not envelope.problems:
+        raise RunFailed("http_status", f"the query was answered with status {response.status}, and no errors")
+    return envelope
+
+
+def _opened(reader: Reader, response: Response) -> Envelope:
+    try:
+        return reader.open(response)
+    except RunFailed as error:
+        if response.status in _ANSWERS:
+            raise RunFailed("http_status", f"the query was answered with status {response.status}: {error}") from error
+        if response.is_delimited or error.code != "not_json":
+            raise
+        raise TransientFailure(f"the connection ended within the response: {error}") from error
+
+
+def _pace(envelope: Envelope) -> None:
+    """Wait until the budget allows another query like the last one."""
+    wait = wait_for_budget(envelope.extensions)
+    if wait > LONGEST_SLEEP:
+        raise RetryLater("the budget of the server's rate limit is used up", wait=wait)
+    if wait:
+        time.sleep(wait.total_seconds())
+
+
+def _refused(problems: tuple[Problem, ...], nodes: Nodes, path: tuple[str, ...]) -> dict[int, RecordRejected]:
+    """Return what the errors refuse, by position.
+
+    Raises:
+        RunFailed: an error is about more than one record.
+    """
+    inside = (*path, *nodes.inside)
+    refused: dict[int, RecordRejected] = {}
+    for problem in problems:
+        start, position = problem.path[: len(inside)], problem.path[len(inside) : len(inside) + 1]
+        if start != inside or not position or not isinstance(position[0], int):
+            raise RunFailed("graphql_errors", summary(problems))
+        refused.setdefault(position[0], RecordRejected("graphql_error", detail=problem.message))
+    return refused
+
+
+def _outermost(query: str) -> str:
+    """Return what of a document is outside of braces, comments and strings."""
+    text, before = _NO_CODE.sub("", query), ""
+    while text != before:
+        text, before = re.sub(r"\{[^{}]*\}", "", text), text
+    return text
