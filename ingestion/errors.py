@@ -53,6 +53,10 @@ class RunFailed(IngestionError):
         """Return the same failure, with what it happened in named in front of its message."""
         return type(self)(self.code, f"{what}: {self.message}")
 
+    def proven_by(self, proof: str) -> Self:
+        """Return the same failure, with what proves it after its message."""
+        return type(self)(self.code, f"{self.message} ({proof})")
+
 
 class RecordRejected(IngestionError):
     """One record cannot become a row.

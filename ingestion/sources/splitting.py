@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -94,6 +94,33 @@ def cut_member(record: Record, name: str) -> Record:
         return _NULL
     begin, end = found[name]
     return Record(text[begin:end].encode("utf-8", "surrogateescape"))
+
+
+def value_at(response: Response, path: tuple[str, ...]) -> Any:
+    """Return the value at a path of a JSON body from which records were cut; None where there is none."""
+    body = utf8(response)
+    try:
+        level: bytes | Record = body
+        for key in path:
+            found = _decode_object(level).get(key)
+            if found is None:
+                return None
+            level = found
+        return msgspec.json.decode(level)
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _leniently_at(body, path)
+
+
+def _leniently_at(body: bytes, path: tuple[str, ...]) -> Any:
+    try:
+        level = json.loads(body.decode("utf-8", "surrogateescape"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+    for key in path:
+        level = level.get(key) if isinstance(level, dict) else None
+    return level
 
 
 def utf8(response: Response) -> bytes:

@@ -1,0 +1,217 @@
+"""Pages that are counted: by number, or by the records before them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.pagination.protocols import Path, Place, Received
+from ingestion.pagination.telling import has_more, total_in_body, total_in_header
+from ingestion.types import Cursor, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinglePage:
+    """One request returns everything."""
+
+    def first(self) -> Cursor:
+        return {}
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        return {}
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageNumber:
+    """Pages counted from `start`, `size` records each.
+
+    Stop rules: an empty page ends the collection, and so does a page shorter than `size` once a full one was seen.
+    Before a full page was seen a short one proves nothing, because many servers cap the page size silently. Where
+    `total_header` or `total` tells the size of the collection, reaching that total ends it too. Ending short of it,
+    more records than it says and a total that becomes smaller are errors: something was deleted or it means
+    something else, and records after a deletion move to pages that were read already.
+    """
+
+    param: str
+    size: int
+    size_param: str | None = None
+    start: int = 1
+    total_header: str | None = None
+    total: Path = ()
+    has_more: Path = ()
+    place: Place = "query"
+
+    def __post_init__(self) -> None:
+        _refuse_mistakes(self)
+
+    @property
+    def tells_total(self) -> bool:
+        return bool(self.total_header or self.total)
+
+    def ranges(self, *, pages: int, count: int) -> list[Share]:
+        lasts = [*range(self.start + pages - 1, self.start + pages * (count - 1), pages), None]
+        return [
+            {"first": self.start + number * pages, "last": last, "before": 0, "through": None, "total": None}
+            for number, last in enumerate(lasts)
+        ]
+
+    def ranges_of_total(self, second: Cursor, *, pages: int) -> list[Share]:
+        # The server may give fewer records a page than it was asked for; its pages are what it counts.
+        total, size = second["total"], second["received"]
+        if total is None:
+            raise RunFailed(
+                "total", f"{_name_of_total(self)} is missing in the first response: the pages cannot be divided"
+            )
+        count = -(-total // (size * pages))
+        shares = self.ranges(pages=pages, count=count)
+        for number, share in enumerate(shares):
+            share |= {"before": number * size * pages, "total": total}
+            share["through"] = share["before"] + size * pages if share["last"] is not None else None
+        return shares
+
+    def within(self, share: Share) -> "PageRange":
+        return PageRange(whole=self, share=share)
+
+    def first(self) -> Cursor:
+        return {"page": self.start, "received": 0, "full": False, "total": None}
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        params = {self.param: str(cursor["page"])}
+        if self.size_param:
+            params[self.size_param] = str(self.size)
+        return params
+
+    def values(self, cursor: Cursor) -> dict[str, Any]:
+        return {self.param: cursor["page"]} | ({self.size_param: self.size} if self.size_param else {})
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        total = _total(self, cursor["total"], received)
+        so_far = cursor["received"] + received.records
+        full = cursor["full"] or received.records >= self.size
+        if _is_end(self, received, so_far=so_far, full=full, total=total):
+            return None
+        return {"page": cursor["page"] + 1, "received": so_far, "full": full, "total": total}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffsetLimit:
+    """Pages that begin after so many records, `size` each. The offset advances by what was received.
+
+    Stop rules as those of PageNumber.
+    """
+
+    param: str
+    size: int
+    size_param: str | None = None
+    start: int = 0
+    total_header: str | None = None
+    total: Path = ()
+    has_more: Path = ()
+    place: Place = "query"
+
+    def __post_init__(self) -> None:
+        _refuse_mistakes(self)
+
+    def first(self) -> Cursor:
+        return {"offset": self.start, "full": False, "total": None}
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        return {name: str(value) for name, value in self.values(cursor).items()}
+
+    def values(self, cursor: Cursor) -> dict[str, Any]:
+        return {self.param: cursor["offset"]} | ({self.size_param: self.size} if self.size_param else {})
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        total = _total(self, cursor["total"], received)
+        offset = cursor["offset"] + received.records
+        full = cursor["full"] or received.records >= self.size
+        if _is_end(self, received, so_far=offset - self.start, full=full, total=total):
+            return None
+        return {"offset": offset, "full": full, "total": total}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageRange:
+    """Some pages of a collection that others read beside it; records are counted from the collection's start.
+
+    Every page number belongs to one range, and the last range goes on to the collection's own end: together they have
+    read everything, however many pages there turn out to be. Where the total is known, a range has to bring exactly the
+    records that it was planned for.
+    """
+
+    whole: PageNumber
+    share: Share
+
+    def first(self) -> Cursor:
+        share = self.share
+        return self.whole.first() | {"page": share["first"], "received": share["before"], "total": share["total"]}
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        return self.whole.params(cursor)
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        following = self.whole.following(cursor, received)
+        last, through = self.share["last"], self.share["through"]
+        if following is None or last is None or cursor["page"] < last:
+            return following
+        if through is not None and following["received"] != through:
+            raise RunFailed(
+                "incomplete",
+                f"{following['received']} records came on the pages up to {last}, expected {through}: a page is "
+                "shorter than the first one was; the next run starts over",
+            )
+        return None
+
+
+_Counted = PageNumber | OffsetLimit
+
+
+def _refuse_mistakes(counted: _Counted) -> None:
+    if counted.size < 1:
+        raise ConfigurationError(f"{type(counted).__name__}(size={counted.size}): a page holds at least one record")
+    if counted.total_header and counted.total:
+        raise ConfigurationError(f"{type(counted).__name__} takes total_header or total, not both")
+
+
+def _name_of_total(counted: _Counted) -> str:
+    return counted.total_header or ".".join(counted.total)
+
+
+def _total(counted: _Counted, before: int | None, received: Received) -> int | None:
+    """Return what this response says, else what an earlier one said."""
+    if counted.total_header:
+        total = total_in_header(received.headers, counted.total_header)
+    else:
+        total = total_in_body(received, counted.total) if counted.total else None
+    if total is None:
+        return before
+    if before is not None and total < before:
+        raise RunFailed(
+            "total",
+            f"{_name_of_total(counted)} went from {before} to {total} between two pages: records were deleted, and "
+            "others may have moved to pages that were read already; the next run starts over",
+        )
+    return total
+
+
+def _is_end(counted: _Counted, received: Received, *, so_far: int, full: bool, total: int | None) -> bool:
+    """Tell whether a page was the last one. An empty page always is, or contradicts what the remote says."""
+    if total is not None and so_far >= total:
+        if so_far > total:
+            raise RunFailed("total", f"{_name_of_total(counted)} says {total}, but {so_far} records were received")
+        return True
+    more = has_more(received, counted.has_more) if counted.has_more else None
+    if more and not received.records:
+        raise RunFailed("has_more", f"{'.'.join(counted.has_more)} says that more follows, but the page is empty")
+    is_short = received.records == 0 or (full and received.records < counted.size)
+    if more or not (is_short or more is False):
+        return False
+    if total is not None:
+        raise RunFailed(
+            "incomplete",
+            f"the pages ended after {so_far} records, but {_name_of_total(counted)} says {total}; "
+            "the next run starts over",
+        )
+    return True
