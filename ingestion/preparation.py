@@ -142,7 +142,9 @@ class Preparer:
             prepared.skipped = page.unchanged.skipped
             prepared.coercions.update(page.unchanged.coercions)
             return prepared
-        self._misses = 0
+        is_text = isinstance(page.records, TextRecords | MixedRecords)
+        has_encoder = (self._encode_texts if is_text else self._encode_group) is not None
+        self._misses = 0 if has_encoder else MISSES
         self._positions = []
         self._watch.turn_to(page.number)
         self._add(prepared, 0, len(page.records))
@@ -160,22 +162,35 @@ class Preparer:
         return prepared
 
     def _add(self, prepared: Prepared, start: int, end: int) -> None:
-        """Add the records from `start` to `end`: at once, or in halves, or the last few one by one."""
-        is_text = isinstance(prepared.records, TextRecords | MixedRecords)
-        has_encoder = (self._encode_texts if is_text else self._encode_group) is not None
-        in_groups = has_encoder and self._misses < MISSES
-        if in_groups and self._add_group(prepared, start, end):
-            self._misses = 0
-            return
-        self._misses += 1
-        if in_groups and end - start > GROUP:
+        """Add the records from `start` to `end`: at once, around a bad one, in halves, or the last few one by one."""
+        while start < end and self._misses < MISSES:
+            # Records that their source refused may be good JSON for all that.
+            has_refused = prepared.refused and not prepared.refused.keys().isdisjoint(range(start, end))
+            encoded = None if has_refused else self._encode(_between(prepared.records, start, end))
+            if isinstance(encoded, Encoded):
+                self._add_group(prepared, encoded, start, end)
+                self._misses = 0
+                return
+            self._misses += 1
+            if encoded is None:
+                break
+            # Those before the bad one are good as far as that one tells.
+            self._add(prepared, start, start + encoded)
+            self._add_each(prepared, start + encoded, start + encoded + 1)
+            start += encoded + 1
+        if self._misses < MISSES and end - start > GROUP:
             middle = (start + end) // 2
             self._add(prepared, start, middle)
             self._add(prepared, middle, end)
             return
-        may_repeat = self._look(_between(prepared.records, start, end))
-        for position in range(start, end):
-            self._add_one(prepared, position, may_repeat=may_repeat)
+        self._add_each(prepared, start, end)
+
+    def _add_each(self, prepared: Prepared, start: int, end: int) -> None:
+        """Add the records from `start` to `end` one by one."""
+        if start < end:
+            may_repeat = self._look(_between(prepared.records, start, end))
+            for position in range(start, end):
+                self._add_one(prepared, position, may_repeat=may_repeat)
 
     def _look(self, records: Sequence[Record]) -> bool:
         """Have records looked at, at once or one by one; return whether any of them may have a name twice."""
@@ -195,20 +210,13 @@ class Preparer:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
-    def _add_group(self, prepared: Prepared, start: int, end: int) -> bool:
-        """Add the records from `start` to `end` at once; False when they need to go one by one."""
-        if prepared.refused and not prepared.refused.keys().isdisjoint(range(start, end)):
-            return False  # which may be good JSON for all that
-        encoded = self._encode(_between(prepared.records, start, end))
-        if encoded is None:
-            return False
+    def _add_group(self, prepared: Prepared, encoded: Encoded, start: int, end: int) -> None:
         prepared.lines.append(encoded.lines)
         prepared.keys += encoded.keys
         prepared.coercions += encoded.coercions
         self._positions += range(start, end)
-        return True
 
-    def _encode(self, records: Sequence[Record]) -> Encoded | None:
+    def _encode(self, records: Sequence[Record]) -> Encoded | int | None:
         if isinstance(records, MixedRecords):
             return None
         if isinstance(records, TextRecords):

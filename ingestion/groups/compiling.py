@@ -33,6 +33,7 @@ _LONG_EXPONENTS: Final = tuple(re.compile(letter + rb"(?=[+\-0-9])[+-]?[0-9]{4,}
 _LONG_FRACTION: Final = re.compile(rb"\.[0-9]{8000}")
 # Strings are found as well, for brackets inside them are none.
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_PLACE: Final = re.compile(r" - at `\$\[([0-9]+)\]")
 _CONTROLS: Final = re.compile(rb"\\u00[01]")
 # msgspec rounds what is finer than a microsecond; cleaning cuts it off, and counts it.
 _NANOSECONDS: Final = re.compile(rb"[0-9]:[0-9]{2}\.[0-9]{7}")
@@ -47,8 +48,9 @@ class Encoded:
     coercions: Counter[str]
 
 
-# A group's records, and their JSON as one list; None where the group needs a second look.
-EncodeGroup = Callable[[Sequence[Record], bytes], Encoded | None]
+# A group's records, and their JSON as one list. None where the group needs a second look, the place of a record where
+# this one does.
+EncodeGroup = Callable[[Sequence[Record], bytes], Encoded | int | None]
 
 
 def compile_groups(columns: Sequence[Column], watch: Watch) -> EncodeGroup | None:
@@ -83,7 +85,7 @@ class _Groups:
             watch.expect(self._closed.expected)
         self._is_plain = _plainness(columns)
 
-    def __call__(self, records: Sequence[Record], text: bytes) -> Encoded | None:
+    def __call__(self, records: Sequence[Record], text: bytes) -> Encoded | int | None:
         if len(text) > MAX_RECORD_BYTES:
             return None
         encoded = self._encode_closed(self._closed, text, len(records)) if self._closed is not None else None
@@ -98,10 +100,13 @@ class _Groups:
                 return None
         return self._encode(records, text)
 
-    def _encode_closed(self, closed: Closed, text: bytes, records: int) -> Encoded | None:
-        """Encode records that have nothing besides the columns; None when one has, or needs a second look."""
+    def _encode_closed(self, closed: Closed, text: bytes, records: int) -> Encoded | int | None:
+        """Encode records that have nothing besides the columns; None when one has, or they need a second look."""
         try:
             structs = closed.decode(text)
+        except msgspec.ValidationError as error:
+            # Another type or no value at all is refused by the open struct, too.
+            return None if str(error).startswith("Object contains unknown field") else _place(error)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         optional = closed.optional(structs)
@@ -122,28 +127,40 @@ class _Groups:
         escaped = _escaped(lines, rows=records, columns=self._width, marks=lines.count(NULL_MARK))
         return Encoded(lines=escaped, keys=keys, coercions=Counter()) if escaped is not None else None
 
-    def _encode(self, records: Sequence[Record], text: bytes) -> Encoded | None:
-        """Encode any records; None when one needs a second look."""
+    def _encode(self, records: Sequence[Record], text: bytes) -> Encoded | int | None:
+        """Encode any records; None when they need a second look."""
         self._noted.clear()
         taken = self._take(text, records)
-        if taken is None:
-            return None
+        if taken is None or isinstance(taken, int):
+            return taken
         if self._whole:
             taken.values.append([str(raw, "utf-8") for raw in records])
         lines = "".join([self._template % row for row in zip(*taken.values, strict=True)])
         escaped = _escaped(lines, rows=len(records), columns=self._width, marks=taken.marks)
         return Encoded(lines=escaped, keys=taken.keys, coercions=Counter(self._noted)) if escaped is not None else None
 
-    def _take(self, text: bytes, records: Sequence[Record]) -> Taken | None:
-        """Take records that have more than the columns; None when one needs a second look."""
+    def _take(self, text: bytes, records: Sequence[Record]) -> Taken | int | None:
+        """Take records that have more than the columns; None when they need a second look."""
         if not self._is_plain(text, records):
             return None
         try:
-            taken = self._tree.take(self._decode(text))
+            structs = self._decode(text)
+        except msgspec.ValidationError as error:
+            return _place(error)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        try:
+            taken = self._tree.take(structs)
             strings = self._watch.look(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, RecordRejected):
             return None
         return taken if strings == strings_in(text) else None
+
+
+def _place(error: msgspec.ValidationError) -> int | None:
+    """Return which record of a list msgspec found bad, where it says so."""
+    found = _PLACE.search(str(error))
+    return int(found[1]) if found else None
 
 
 def _plainness(columns: Sequence[Column]) -> Callable[[bytes, Sequence[Record]], bool]:
