@@ -4,6 +4,7 @@ import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 import structlog
@@ -137,6 +138,18 @@ RESOLVED_REJECTS_KEPT_DAYS = env.int("RESOLVED_REJECTS_KEPT_DAYS", default=30)
 REJECTS_KEPT_DAYS = env.int("REJECTS_KEPT_DAYS", default=365)
 # Parts of all feeds that workers read from one host at once; 0 for as many as there are workers.
 PARTS_PER_HOST = env.int("PARTS_PER_HOST", default=8)
+
+# Hosts, addresses and networks that remotes may have although they are not public: Note [Private addresses]. A base URL
+# in the environment is the operator's own choice, and on a developer's machine remotes run beside the project.
+ALLOWED_PRIVATE_HOSTS = [
+    *env.list("ALLOWED_PRIVATE_HOSTS", default=[]),
+    *(
+        url.netloc.rpartition("@")[2].partition(":")[0]
+        for name, value in sorted(os.environ.items())
+        if name.endswith("_API_URL") and "[" not in value and (url := urlsplit(value))
+    ),
+    *(["127.0.0.0/8", "::1"] if LOCAL else []),
+]
 
 # A slice ends itself after a minute; the limits below only catch one that hangs.
 SLICE_SECONDS = 60

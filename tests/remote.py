@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,18 +59,19 @@ class Remote:
     client and is raised again when the remote is left. `port` is for a remote that comes back where another one was.
     """
 
-    def __init__(self, answer: Answer | Reply | Raw, *, port: int = 0) -> None:
+    def __init__(self, answer: Answer | Reply | Raw, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.answer: Answer = answer if callable(answer) else lambda request: answer
         self.requests: list[Request] = []
         self.errors: list[BaseException] = []
         self.accepted = 0
         self.stopping = threading.Event()
         self._connections: set[socket.socket] = set()
+        self.tls = tls
         self._server = _Server(self, port)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def queries(self) -> list[Mapping[str, str]]:
@@ -107,6 +109,11 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         self.remote.accepted += 1
+        if self.remote.tls is not None:
+            try:
+                request = self.remote.tls.wrap_socket(request, server_side=True)
+            except OSError:
+                return  # the client does not trust it, or the other way round
         self.remote._connections.add(request)
         try:
             super().process_request_thread(request, client_address)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Client, Limits, Response, Retry
+from ingestion.http import Answers, Auth, Client, Limits, Response, Retry, Transport
 from ingestion.pagination import Paginator, Received
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.splitting import split_records, value_at
@@ -36,6 +36,9 @@ class JsonApi:
     retry: Retry = field(default_factory=Retry)
     limits: Limits = field(default_factory=Limits)
     max_pages: int = 1_000_000
+    auth: Auth | None = None
+    answers: Answers = field(default_factory=Answers)
+    transport: Transport = field(default_factory=Transport)
 
     def __post_init__(self) -> None:
         has_body = self.body is not None or getattr(self.pagination, "place", "query") == "body"
@@ -71,7 +74,7 @@ class JsonApi:
     def _pages(self, cursor: Cursor | None, recall: Recall | None) -> Iterator[Page]:
         asking = self._asking()
         at: Cursor | None = cursor or {"pages": 0, "at": self.pagination.first(), "digest": "", "mark": ""}
-        with Client(retry=self.retry, limits=self.limits, headers=self.headers) as client:
+        with self._client(asking.url) as client:
             while at:
                 asked = asking.page(at["at"])
                 response = client.request(
@@ -81,6 +84,17 @@ class JsonApi:
                 page = read.page() if recall is None else read.known_page(recall)
                 yield page
                 at = page.following
+
+    def _client(self, url: str) -> Client:
+        return Client(
+            retry=self.retry,
+            limits=self.limits,
+            headers=self.headers,
+            answers=self.answers,
+            transport=self.transport,
+            auth=self.auth,
+            origins=(url,),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +109,8 @@ class _Read:
 
     def known_page(self, recall: Recall) -> Page:
         """Return the page without its records where it is as it was remembered."""
+        if self.response.is_empty:
+            return self.page()
         digest = _digest_of_response(self.response, self.asked.added)
         remembered = recall(self.at["pages"] + 1, digest)
         if remembered is None:
@@ -111,6 +127,8 @@ class _Read:
         )
 
     def page(self) -> Page:
+        if self.response.is_empty:
+            return Page(number=self.at["pages"] + 1, records=(), size_bytes=0, following=None)
         records = _records(self.response, self.source.records)
         digest = _digest(records)
         return Page(

@@ -22,7 +22,8 @@ FEEDS, SOURCES, OPERATIONS, README = "docs/feeds.md", "docs/sources.md", "docs/o
 # What a default is written with.
 NAMES = {
     "timedelta": timedelta, "MEBIBYTE": MEBIBYTE, "RejectLimit": RejectLimit, "Retry": http.Retry,
-    "Limits": http.Limits, "FileLimits": sources.FileLimits, "GIBIBYTE": 1024 * MEBIBYTE,
+    "Limits": http.Limits, "Answers": http.Answers, "Transport": http.Transport,
+    "TRANSIENT_STATUSES": http.TRANSIENT_STATUSES, "FileLimits": sources.FileLimits, "GIBIBYTE": 1024 * MEBIBYTE,
 }  # fmt: skip
 
 
@@ -113,6 +114,8 @@ def tables_of_arguments():
         (pagination.Keyset, "after the value, not from it on."),
         (pagination.NextUrl, "`NextUrl`: the body"),
         (pagination.LinkHeader, "`LinkHeader`: the Link header"),
+        (http.Answers, "`ingestion.http.Answers`"),
+        (http.Transport, "`ingestion.http.Transport`"),
         (parts.PageRanges, "when the collection grows."),
         (parts.Windows, "a run is open-ended."),
     ],

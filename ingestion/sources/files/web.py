@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Client, Limits, TransientFailure
+from ingestion.http import Auth, Client, Limits, TransientFailure, Transport
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.patterns import matcher
 
@@ -21,11 +21,15 @@ class Web:
     Args:
         urls: a URL, or a function that returns it when a run starts, or a tuple of both.
         headers: of every request. A secret is read from the environment here, never written down.
+        auth: how requests prove who asks.
+        transport: certificates, a proxy, redirects.
     """
 
     urls: str | Callable[[], str] | tuple[str | Callable[[], str], ...]
     headers: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    auth: Auth | None = None
+    transport: Transport = field(default_factory=Transport)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -36,11 +40,17 @@ class Web:
             if name in urls:
                 raise ConfigurationError(f"two URLs have the same path, {name}: they would be taken for one file")
             urls[name] = url
-        with (
-            Client(headers=self.headers, limits=self.limits) as asking,
-            Client(headers=self.headers, limits=self.limits) as reading,
-        ):
+        with self._client(urls) as asking, self._client(urls) as reading:
             yield _Urls(urls, asking, reading)
+
+    def _client(self, urls: Mapping[str, str]) -> Client:
+        return Client(
+            headers=self.headers,
+            limits=self.limits,
+            auth=self.auth,
+            transport=self.transport,
+            origins=tuple(urls.values()),
+        )
 
 
 class _Urls:

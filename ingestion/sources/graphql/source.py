@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, RunFailed
-from ingestion.http import LONGEST_SLEEP, Client, Limits, Response, Retry, TransientFailure
+from ingestion.http import LONGEST_SLEEP, Auth, Client, Limits, Response, Retry, TransientFailure, Transport
 from ingestion.sources import loops
 from ingestion.sources.arguments import Answer, ArgumentPaginator, nested
 from ingestion.sources.files.reading import patiently
@@ -49,6 +49,8 @@ class GraphQL:
     retry: Retry = field(default_factory=Retry)
     limits: Limits = field(default_factory=Limits)
     max_pages: int = 1_000_000
+    auth: Auth | None = None
+    transport: Transport = field(default_factory=Transport)
 
     def __post_init__(self) -> None:
         if self.partial not in ("fail", "reject"):
@@ -67,7 +69,7 @@ class GraphQL:
         url = self.url if isinstance(self.url, str) else self.url()
         reader = Reader(self.records)
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
-        with Client(retry=self.retry, limits=self.limits, headers=self.headers) as client:
+        with self._client(url) as client:
             while at:
                 body = self._body(at["at"])
                 envelope = patiently(self.retry, partial(_ask, client, url, body, reader))
@@ -76,6 +78,16 @@ class GraphQL:
                 at = page.following
                 if at:
                     _pace(envelope)
+
+    def _client(self, url: str) -> Client:
+        return Client(
+            retry=self.retry,
+            limits=self.limits,
+            headers=self.headers,
+            auth=self.auth,
+            transport=self.transport,
+            origins=(url,),
+        )
 
     def _body(self, at: Cursor) -> bytes:
         asked = {"query": self.query, "variables": nested(self.variables, self.pagination.params(at))}

@@ -1,0 +1,35 @@
+"""The HTTP client: one response whole, or why not. Only its `client` knows httpx, only its `network` connects."""
+
+from ingestion.http.client import Client, Download
+from ingestion.http.values import (
+    TRANSIENT_STATUSES,
+    Answers,
+    Auth,
+    Limits,
+    Meaning,
+    Request,
+    Response,
+    Retry,
+    Signer,
+    TransientFailure,
+    Transport,
+)
+from ingestion.http.waiting import LONGEST_SLEEP, LONGEST_WAIT
+
+__all__ = [
+    "LONGEST_SLEEP",
+    "LONGEST_WAIT",
+    "TRANSIENT_STATUSES",
+    "Answers",
+    "Auth",
+    "Client",
+    "Download",
+    "Limits",
+    "Meaning",
+    "Request",
+    "Response",
+    "Retry",
+    "Signer",
+    "TransientFailure",
+    "Transport",
+]

@@ -1,0 +1,55 @@
+"""A deadline for what may hang in other people's code."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+
+class Watchdog:
+    """Call a function from a thread when something takes too long.
+
+    One thread for all: as every deadline is equally long, the next one never comes before the one it sleeps to, so that
+    setting a deadline is an assignment and wakes nobody.
+    """
+
+    def __init__(self, patience: timedelta, bark: Callable[[], None]) -> None:
+        self._seconds = patience.total_seconds()
+        self._bark = bark
+        # None once the time was over.
+        self._due: float | None = float("inf")
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self) -> None:
+        """Begin to watch one more thing, in place of the one before."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="deadline", daemon=True)
+            self._thread.start()
+        self._due = time.monotonic() + self._seconds
+
+    def rest(self) -> None:
+        """End the watch, unless the time was over before."""
+        with self._lock:
+            if not self.has_barked:
+                self._due = float("inf")
+
+    @property
+    def has_barked(self) -> bool:
+        """Whether the time was over before the watch ended."""
+        return self._due is None
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._pause()):
+            with self._lock:
+                if self._due is not None and self._due <= time.monotonic():
+                    self._due = None
+                    self._bark()
+
+    def _pause(self) -> float:
+        due = self._due
+        return self._seconds if due is None else min(max(due - time.monotonic(), 0), self._seconds)

@@ -1,0 +1,42 @@
+"""Where requests may go: credentials belong to an origin (RFC 6454), and links lead where others like. Pure, no I/O."""
+
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from ingestion.errors import RunFailed
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL, as `https://host` or `https://host:8443`; empty where it has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return ""
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, _PORTS[parts.scheme]) else "")
+
+
+def check_redirect(
+    before: str, after: str, other_origins: Collection[str], own_origins: Collection[str], where: str
+) -> str:
+    """Return the origin that a redirect leads to.
+
+    Raises:
+        RunFailed: `redirect`, it may not be followed.
+    """
+    origin = origin_of(after)
+    if not origin:
+        raise RunFailed("redirect", f"{where} leads to something that is no http or https URL")
+    if before.startswith("https:") and not after.lower().startswith("https:"):
+        raise RunFailed("redirect", f"{where} leads from https to {origin}")
+    if "@" in urlsplit(after).netloc:
+        raise RunFailed("redirect", f"{where} leads to {origin} with a user's name in the URL")
+    if origin not in (origin_of(before), *own_origins, *map(origin_of, other_origins)):
+        raise RunFailed("redirect", f"{where} leads to {origin}, which the feed does not allow")
+    return origin
