@@ -14,7 +14,9 @@ from ingestion.sources import (
     GraphQL,
     Json,
     Ndjson,
+    PageArgument,
     Sftp,
+    Soap,
     Web,
     Xml,
 )
@@ -37,6 +39,21 @@ GRAPHQL = Feed(
         pagination=Connection(size=100),
     ),
     columns={**COLUMNS, "source": constant("graphql"), "price": decimal("price", default=None)},
+    target=TARGET,
+)
+
+# An operation of a SOAP service, page by page, with a user name token.
+SOAP = Feed(
+    name="examples-soap",
+    source=Soap(
+        wsdl=env_url("EXAMPLES_URL", "/service?wsdl"),
+        operation="GetItems",
+        records=("items", "item"),
+        pagination=PageArgument(name="request.page", size=100, size_argument="request.size", total=("total",)),
+        user="reader",
+        password=env_text("EXAMPLES_PASSWORD"),
+    ),
+    columns={**COLUMNS, "source": constant("soap")},
     target=TARGET,
 )
 

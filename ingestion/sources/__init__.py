@@ -14,6 +14,7 @@ from ingestion.sources.arguments import (
 from ingestion.sources.files import S3, Csv, Disk, Excel, Facts, FileLimits, Files, Ftp, Json, Ndjson, Sftp, Web, Xml
 from ingestion.sources.graphql import GraphQL
 from ingestion.sources.json_api import JsonApi
+from ingestion.sources.soap import Soap
 from ingestion.sources.splitting import split_records
 from ingestion.types import Cursor, Page, Recall
 
@@ -39,6 +40,7 @@ __all__ = [
     "PageArgument",
     "Sftp",
     "SkippingSource",
+    "Soap",
     "Source",
     "TidySource",
     "Web",

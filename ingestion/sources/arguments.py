@@ -3,7 +3,7 @@
 Names may be paths: `"filter.page"` is the member `page` of the argument `filter`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -18,12 +18,11 @@ _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer(Received):
-    """What is known of an answer: how many records it held, before any filter, and with `look` what is beside them.
+    """What is known of an answer. Paths begin below `data`, or at the element that answers.
 
-    `look` returns the value at a path, None where there is none. `page_info` is that of a GraphQL connection.
+    `page_info` is that of a GraphQL connection.
     """
 
-    look: Callable[[tuple[str, ...]], Any]
     page_info: Mapping[str, Any] | None = None
 
 
@@ -94,10 +93,10 @@ class CursorArgument:
 
     def following(self, cursor: Cursor, received: Answer) -> Cursor | None:
         at = ".".join(self.cursor)
-        found = _after(received.look(self.cursor), cursor["after"], at)
+        found = _after(received.value(self.cursor), cursor["after"], at)
         if self.more:
             more = ".".join(self.more)
-            if not _as_boolean(received.look(self.more), more):
+            if not _as_boolean(received.value(self.more), more):
                 return None
             return found or _no_cursor(f"{more} is true")
         return found
@@ -219,7 +218,7 @@ def _counted(cursor: Cursor, received: Answer, size: int, path: tuple[str, ...])
 
 
 def _total(before: int | None, received: Answer, path: tuple[str, ...]) -> int:
-    text = str(received.look(path)).strip()
+    text = str(received.value(path)).strip()
     if not (text.isascii() and text.isdigit() and len(text) <= _TOTAL_DIGITS):
         raise RunFailed("total", f"{'.'.join(path)} is {text[:40]!r}, expected a number of records")
     total = int(text)

@@ -92,6 +92,7 @@ def tables_of_arguments():
         (RejectLimit, "more that is rejected whole fails the run."),
         (sources.JsonApi, "`ingestion.sources.JsonApi`"),
         (sources.GraphQL, "`ingestion.sources.GraphQL`"),
+        (sources.Soap, "`ingestion.sources.Soap`"),
         (sources.Connection, "`Connection`: a GraphQL connection"),
         (sources.CursorArgument, "`CursorArgument`"),
         (sources.OffsetArgument, "than `size` after a full one."),

@@ -15,7 +15,7 @@ from django.db import connection
 
 from ingestion import checks, feeds, pipeline
 from ingestion.models import Reject
-from tests.ingestion import graphql_server
+from tests.ingestion import graphql_server, soap_server
 from tests.ingestion.files import servers
 from tests.ingestion.files.servers import PASSWORD, USER
 
@@ -57,7 +57,7 @@ def at(module, monkeypatch, name, **changes):
 def test_every_example_is_right(module):
     assert checks.check_feeds(None) == []
     names = {feed.name for feed in feeds.declared()}
-    assert {f"examples-{kind}" for kind in ("graphql", "disk", "web", "json", "s3", "ftp", "sftp")} <= names
+    assert {f"examples-{kind}" for kind in ("graphql", "soap", "disk", "web", "json", "s3", "ftp", "sftp")} <= names
 
 
 def test_a_graphql_server(module, monkeypatch):
@@ -77,6 +77,22 @@ def test_a_graphql_server(module, monkeypatch):
         stock.products[0] = graphql_server.Item(code="A1", name="Bolt", broken=True)
         summary = pipeline.run_here("examples-graphql").summary
         assert (summary["state"], summary["error"][:15]) == ("failed", "graphql_errors:")
+
+
+def test_a_soap_service(module, monkeypatch):
+    stock = soap_server.Stock(
+        items=[soap_server.item("A1", "Bolt", "0.25"), soap_server.item("A2", "Nut; small")], secured=True
+    )
+    with soap_server.serve(stock) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        monkeypatch.setenv("EXAMPLES_PASSWORD", soap_server.PASSWORD)
+        sync("examples-soap", again=2)
+        stock.items = [soap_server.item("A1", "Bolt", "cheap"), '<item xsi:nil="true"/>', stock.items[1]]
+        assert pipeline.run_here("examples-soap").summary["rejected"] == 2
+        assert sorted(Reject.objects.values_list("reason", "field")) == [
+            ("not_a_number", "price"),
+            ("not_an_object", ""),
+        ]
 
 
 def test_files_from_a_folder(module, monkeypatch, tmp_path):

@@ -105,7 +105,7 @@ class GraphQL:
         answer = Answer(
             headers=envelope.response.headers,
             records=len(nodes.records),
-            look=partial(reader.look, envelope.response),
+            value=partial(reader.look, envelope.response),
             page_info=nodes.page_info,
         )
         following = partial(self.pagination.following, at["at"], answer)
