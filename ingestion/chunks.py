@@ -13,7 +13,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ingestion import endings, loaders, remembering, runs, sightings, skipping, sqlstates
+from ingestion import endings, ledger, loaders, remembering, runs, sightings, skipping, sqlstates
 from ingestion.collecting import Chunk
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Plan
@@ -147,7 +147,7 @@ def _load(
             if ending.state == State.SUCCEEDED:
                 skipping.keep(cursor, part, plan, memory, counts)
     keys = chunk.keys if plan.table.key else ()
-    run = runs.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
+    run = ledger.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
     if files := chunk.files:
         remembering.remember(part, files)
     check_reject_limit(run, plan.feed.reject_limit, rejections)

@@ -1,21 +1,19 @@
 """The life of runs and parts in Postgres: request, claim, commit, wait, end. No network, no Celery."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Coalesce, Greatest, Now
+from django.db.models.functions import Greatest, Now
 
 from ingestion import exclusion, feeds, hosts, owners, sqlstates, turns, waking
-from ingestion.cleaning import key_text
 from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
-from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Reject, Resolution, Run, State, Trigger
-from ingestion.types import Counts, Cursor, Rejection, Share
+from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Run, State, Trigger
+from ingestion.types import Share
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +25,6 @@ ONE_BACKFILL: Final = "ingestion_run_one_active_backfill_per_feed"
 # Wait before a part without progress is taken up again; doubled with each attempt.
 BACKOFF: Final = timedelta(seconds=2)
 BACKOFF_MAX: Final = timedelta(minutes=10)
-# The keys of so many open rejects are looked through here, of more in the database.
-FEW_REJECTS: Final = 10_000
 
 
 def remember_feeds() -> None:
@@ -118,7 +114,7 @@ def free_abandoned() -> int:
         if owners.is_gone(part.owner):
             with transaction.atomic():
                 if part.attempts <= 1:
-                    is_freed = bool(_owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None))
+                    is_freed = bool(owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None))
                 else:
                     is_freed = _wait(part, _backoff(part.attempts - 1), f"process lost {part.attempts} times in a row")
                 if is_freed:
@@ -246,61 +242,6 @@ def renew(part: Part) -> None:
         Part.objects.filter(pk=part.pk).update(leased_until=Now() + LEASE)
 
 
-def commit(
-    part: Part,
-    *,
-    cursor: Cursor | None,
-    counts: Counts,
-    rejections: Sequence[Rejection],
-    keys: Sequence[Any] = (),
-) -> Run:
-    """Write a chunk's cursor, counters and rejects, in the caller's transaction; return the run as it then is.
-
-    Open rejects of the chunk's `keys`, which now have a good version, are resolved as superseded.
-
-    Raises:
-        PartTaken: somebody else took the part over; the caller's transaction must not commit.
-    """
-    if not _owned(part).update(cursor=cursor, writer_epoch=part.epoch, leased_until=Now() + LEASE, attempts=0):
-        raise PartTaken(f"{part} was taken over or cancelled")
-    _supersede(part, keys, rejections)
-    Reject.objects.bulk_create(_reject(part, rejection) for rejection in rejections)
-    Run.objects.filter(pk=part.run_id).update(
-        first_commit_at=Coalesce("first_commit_at", Now()),
-        pages=F("pages") + counts.pages,
-        pages_skipped=F("pages_skipped") + counts.pages_skipped,
-        read=F("read") + counts.read,
-        inserted=F("inserted") + counts.inserted,
-        updated=F("updated") + counts.updated,
-        unchanged=F("unchanged") + counts.unchanged,
-        deleted=F("deleted") + counts.deleted,
-        duplicates=F("duplicates") + counts.duplicates,
-        rejected=F("rejected") + counts.rejected,
-        skipped=F("skipped") + counts.skipped,
-    )
-    run = Run.objects.get(pk=part.run_id)
-    if counts.coercions:
-        # The UPDATE above holds the run's row: nobody else adds to these meanwhile.
-        run.coercions = dict(sorted((counts.coercions + Counter(run.coercions)).items()))
-        run.save(update_fields=["coercions"])
-    return run
-
-
-def _supersede(part: Part, keys: Sequence[Any], rejections: Sequence[Rejection]) -> None:
-    open_rejects = Reject.objects.filter(feed=part.run.feed_id, resolved_at=None).exclude(key="")
-    if not keys:
-        return
-    # Django takes longer to write a chunk's keys into a statement than all else about the chunk takes.
-    open_keys = set(open_rejects.order_by().values_list("key", flat=True)[: FEW_REJECTS + 1])
-    if not open_keys:
-        return
-    loaded = set(map(key_text, keys)) - {rejection.key for rejection in rejections}
-    if len(open_keys) <= FEW_REJECTS:
-        loaded &= open_keys
-    if loaded:
-        open_rejects.filter(key__in=loaded).update(resolved_at=Now(), resolution=Resolution.SUPERSEDED)
-
-
 def release(part: Part) -> None:
     """Give the part back at the end of a slice; it is due at once. A slice that was not to blame is no attempt.
 
@@ -309,7 +250,7 @@ def release(part: Part) -> None:
     """
     blameless = Greatest(F("attempts") - 1, 0)
     with transaction.atomic():
-        if not _owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=blameless, woken_at=Now()):
+        if not owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=blameless, woken_at=Now()):
             raise PartTaken(f"{part} was taken over or cancelled")
         close_attempts([part.pk], Outcome.RELEASED)
 
@@ -338,7 +279,7 @@ def _backoff(attempts: int) -> timedelta:
 
 def _wait(part: Part, wait: timedelta, reason: str) -> bool:
     """Let the part wait, and its run when no other part is at work; False when the part is not ours any more."""
-    waiting = _owned(part).update(
+    waiting = owned(part).update(
         state=State.WAITING, owner="", leased_until=None, next_attempt_at=Now() + wait, waiting_for=reason
     )
     if waiting:
@@ -356,7 +297,7 @@ def end(part: Part, state: State, *, error: str = "") -> None:
         PartTaken: somebody else took it over, or it was cancelled.
     """
     with transaction.atomic():
-        if not _owned(part).update(state=state, owner="", leased_until=None):
+        if not owned(part).update(state=state, owner="", leased_until=None):
             raise PartTaken(f"{part} was taken over or cancelled")
         close_attempts([part.pk], Outcome(state), error)
         run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
@@ -390,27 +331,6 @@ def interrupt(part: Part) -> None:
         end(part, State.CANCELLED, error="interrupted")
 
 
-def _owned(part: Part) -> QuerySet[Part]:
+def owned(part: Part) -> QuerySet[Part]:
     """Return the part as long as it is still ours: the fence of every write."""
     return Part.objects.filter(pk=part.pk, epoch=part.epoch, state=State.RUNNING)
-
-
-def _reject(part: Part, rejection: Rejection) -> Reject:
-    return Reject(
-        feed=part.run.feed,
-        run=part.run,
-        reason=rejection.reason,
-        field=rejection.field or "",
-        detail=_storable(rejection.detail),
-        page=rejection.page,
-        position=rejection.position,
-        key=_storable(rejection.key or "")[:255],
-        raw=rejection.raw,
-        size_bytes=rejection.size_bytes,
-        digest=rejection.digest,
-    )
-
-
-def _storable(text: str) -> str:
-    """Make text of a bad record safe to store and show; the exact bytes are in `raw`."""
-    return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()

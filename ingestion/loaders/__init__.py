@@ -4,7 +4,6 @@ from ingestion.loaders.copying import append, check_constraints, copy, move_sequ
 from ingestion.loaders.history import Versions
 from ingestion.loaders.imprints import Imprint, report_writes, take_imprint
 from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
-from ingestion.loaders.merging import upsert
 from ingestion.loaders.modes import Appending, FinishingMode, Mirroring, Mode, Replacing, Upserting, Versioning
 from ingestion.loaders.tables import (
     Cursor,
@@ -17,6 +16,7 @@ from ingestion.loaders.tables import (
     Table,
     Wanted,
 )
+from ingestion.loaders.upserting import upsert
 from ingestion.loaders.vanishing import Mark, Scope, drop_tables, left_behind
 
 __all__ = [

@@ -5,8 +5,9 @@ from typing import Any
 
 from psycopg2 import sql
 
-from ingestion.loaders.merging import Merge, drop_stage, stage_lines, take_sample
+from ingestion.loaders.merging import Merge, take_sample
 from ingestion.loaders.tables import Cursor, Lines, Loaded, Table, Wanted, key_of, names, same_key
+from ingestion.loaders.upserting import drop_stage, stage_lines
 
 _CHANGED = sql.Identifier("pg_temp", "ingestion_changed")
 

@@ -13,9 +13,9 @@ from psycopg2 import sql
 from ingestion.loaders import vanishing
 from ingestion.loaders.copying import append, copy, move_sequence
 from ingestion.loaders.history import Versions, add_versions
-from ingestion.loaders.merging import upsert
 from ingestion.loaders.replacing import count_loss, exchange, lock, make_stage, merge_stage
 from ingestion.loaders.tables import Cursor, Lines, Loaded, Missing, RunTables, Table, Wanted
+from ingestion.loaders.upserting import upsert
 from ingestion.loaders.vanishing import Scope
 
 

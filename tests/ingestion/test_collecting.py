@@ -9,7 +9,7 @@ from ingestion.cleaning import Column
 from ingestion.collecting import Chunk
 from ingestion.http import Response
 from ingestion.loaders import Lines, Table
-from ingestion.loaders.merging import upsert
+from ingestion.loaders.upserting import upsert
 from ingestion.prefetch import Prefetcher
 from ingestion.preparation import Preparer
 from ingestion.sources import split_records
@@ -157,13 +157,13 @@ def test_what_is_compared_joins_whatever_its_keys(cursor):
 
 def test_a_key_that_somebody_else_inserts_meanwhile_sends_the_grown_chunk_to_the_merge(cursor, monkeypatch):
     chunk, _ = chunk_of(page(1, [1]), page(2, [2]))
-    copied = loaders.merging.append
+    copied = loaders.upserting.append
 
     def late(cursor, table, stream):
         cursor.execute("INSERT INTO growing VALUES (2, 'theirs')")
         return copied(cursor, table, stream)
 
-    monkeypatch.setattr(loaders.merging, "append", late)
+    monkeypatch.setattr(loaders.upserting, "append", late)
     loaded = load(cursor, chunk)
     assert (loaded.inserted, loaded.updated, loaded.unchanged) == (2, 0, 0)
     assert rows(cursor) == {1: "t1", 2: "t2"}

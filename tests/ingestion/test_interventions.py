@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from ingestion import interventions, pipeline, runs, waking
+from ingestion import interventions, ledger, pipeline, runs, waking
 from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken, RetryLater, RunFailed, WrongState
 from ingestion.feeds import Append, Mirror, Replace, Upsert
 from ingestion.models import Part, Run, State, Trigger
@@ -129,7 +129,7 @@ class Committing(threading.Thread):
 
     def run(self):
         with transaction.atomic():
-            runs.commit(self.part, cursor={"page": 9}, counts=Counts(read=1, inserted=1), rejections=[])
+            ledger.commit(self.part, cursor={"page": 9}, counts=Counts(read=1, inserted=1), rejections=[])
             self.holds.set()
             time.sleep(self.seconds)
         connection.close()
@@ -220,7 +220,7 @@ def test_the_owner_from_before_the_cancel_has_no_say_after_the_resume():
     interventions.resume(zombie.run_id)
     runs.claim(zombie.pk)
     with pytest.raises(PartTaken), transaction.atomic():
-        runs.commit(zombie, cursor={"page": 9}, counts=Counts(), rejections=[])
+        ledger.commit(zombie, cursor={"page": 9}, counts=Counts(), rejections=[])
     assert Part.objects.get().cursor is None
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from ingestion import owners, runs, waking
+from ingestion import ledger, owners, runs, waking
 from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken
 from ingestion.models import ACTIVE, ENDED, FeedState, Part, Reject, Run, State, Trigger
 from ingestion.types import Counts, Rejection
@@ -115,7 +115,7 @@ def test_an_expired_lease_can_be_taken_over_and_fences_the_old_owner_out():
     with pytest.raises(PartTaken):
         runs.renew(zombie)
     with pytest.raises(PartTaken):
-        runs.commit(zombie, cursor={"n": 1}, counts=Counts(read=5), rejections=[])
+        ledger.commit(zombie, cursor={"n": 1}, counts=Counts(read=5), rejections=[])
     with pytest.raises(PartTaken):
         runs.release(zombie)
     with pytest.raises(PartTaken):
@@ -133,7 +133,7 @@ def test_commit_adds_counters_stores_cursor_and_rejects_and_forgets_attempts():
         raw=b"\xff", size_bytes=70_000, digest="d" * 64,
     )  # fmt: skip
     for _ in range(2):
-        runs.commit(part, cursor={"page": 3}, counts=counts, rejections=[rejection])
+        ledger.commit(part, cursor={"page": 3}, counts=counts, rejections=[rejection])
     run, part = Run.objects.get(), Part.objects.get()
     assert (run.pages, run.read, run.inserted, run.updated) == (4, 14, 2, 4)
     assert (run.unchanged, run.duplicates, run.rejected) == (2, 2, 4)

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from ingestion import interventions, owners, runs
+from ingestion import interventions, ledger, owners, runs
 from ingestion.models import ACTIVE, ENDED, Attempt, FeedState, Part, Run, State, Trigger
 from ingestion.types import Counts
 from tests.ingestion.pages import make_run, page_of, text
@@ -171,7 +171,7 @@ def test_the_history_goes_with_its_run():
 def test_a_chunk_adds_nothing_to_the_history():
     part = runs.claim(queued().pk)
     for page in range(2, 5):
-        runs.commit(part, cursor={"page": page}, counts=Counts(), rejections=[])
+        ledger.commit(part, cursor={"page": page}, counts=Counts(), rejections=[])
     assert history() == [(1, "", "")]
 
 
