@@ -3,6 +3,7 @@
 from examples.models import Item
 from ingestion.cleaning import constant, decimal
 from ingestion.feeds import Feed, Upsert, env_text, env_url
+from ingestion.pagination import LinkHeader, NextCursor, PageNumber, SinglePage
 from ingestion.sources import (
     S3,
     Connection,
@@ -10,9 +11,11 @@ from ingestion.sources import (
     Disk,
     Excel,
     Files,
+    ForEach,
     Ftp,
     GraphQL,
     Json,
+    JsonApi,
     Ndjson,
     PageArgument,
     Sftp,
@@ -23,6 +26,46 @@ from ingestion.sources import (
 
 COLUMNS = {"code": "code", "name": "name", "price": "price"}
 TARGET = Upsert(Item, key=("source", "code"))
+
+# A REST endpoint that says where its next page is, as GitHub does.
+LINKED = Feed(
+    name="examples-links",
+    source=JsonApi(url=env_url("EXAMPLES_URL", "/items"), params={"per_page": "100"}, pagination=LinkHeader()),
+    columns={**COLUMNS, "source": constant("links")},
+    target=TARGET,
+)
+
+# One that is asked with a POST, and answers with lists inside its records and a cursor beside them.
+POSTED = Feed(
+    name="examples-post",
+    source=JsonApi(
+        url=env_url("EXAMPLES_URL", "/orders/search"),
+        method="POST",
+        body={"status": "open", "page": {"size": 50}},
+        pagination=NextCursor(param="page.after", cursor=("meta", "next"), has_more=("meta", "more"), place="body"),
+        records=("orders",),
+        expand="lines",
+        parent_as="order",
+    ),
+    columns={**COLUMNS, "name": "order.title", "source": constant("post")},
+    target=TARGET,
+)
+
+# An endpoint for the children of each record of another one; it answers in NDJSON.
+CHILDREN = Feed(
+    name="examples-children",
+    source=ForEach(
+        parents=JsonApi(
+            url=env_url("EXAMPLES_URL", "/shelves"), pagination=PageNumber(param="page", size_param="size", size=100)
+        ),
+        field=("id",),
+        source=JsonApi(
+            url=env_url("EXAMPLES_URL", "/shelves/{parent}/items"), pagination=SinglePage(), format=Ndjson()
+        ),
+    ),
+    columns={**COLUMNS, "source": constant("children")},
+    target=TARGET,
+)
 
 # A GraphQL connection, whose members may be of several types.
 GRAPHQL = Feed(

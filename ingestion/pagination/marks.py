@@ -60,7 +60,7 @@ class NextCursor:
             raise RunFailed("has_more", f"{'.'.join(self.has_more)} says that more follows, but {where} is empty")
         if is_end or more is False:
             return None
-        mark = _mark(told, header or ".".join(self.cursor), is_in_body=self.place == "body")
+        mark = mark_of(told, header or ".".join(self.cursor), is_in_body=self.place == "body")
         return {"next": mark} | next_round(cursor, mark, cursor["next"], received.records)
 
 
@@ -113,11 +113,11 @@ class Keyset:
             after = after.get(name) if isinstance(after, dict) else None
         if any(after is mark for mark in _NO_MARK) or after == "":
             raise RunFailed("cursor", f"the last record has no {'.'.join(self.field)}: nobody knows what follows it")
-        after = _mark(after, ".".join(self.field), is_in_body=False)
+        after = mark_of(after, ".".join(self.field), is_in_body=False)
         return {"after": after, "full": full} | next_round(cursor, after, cursor["after"], received.records)
 
 
-def _mark(told: Any, where: str, *, is_in_body: bool) -> Any:
+def mark_of(told: Any, where: str, *, is_in_body: bool) -> Any:
     """Return a mark that can be stored and sent."""
     is_scalar = isinstance(told, str | int | float) and not isinstance(told, bool)
     if not is_scalar and not (is_in_body and isinstance(told, list | dict)):

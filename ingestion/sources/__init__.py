@@ -11,6 +11,7 @@ from ingestion.sources.arguments import (
     OffsetArgument,
     PageArgument,
 )
+from ingestion.sources.each import ForEach
 from ingestion.sources.files import S3, Csv, Disk, Excel, Facts, FileLimits, Files, Ftp, Json, Ndjson, Sftp, Web, Xml
 from ingestion.sources.graphql import GraphQL
 from ingestion.sources.json_api import JsonApi
@@ -30,6 +31,7 @@ __all__ = [
     "Facts",
     "FileLimits",
     "Files",
+    "ForEach",
     "Ftp",
     "GraphQL",
     "InformedSource",

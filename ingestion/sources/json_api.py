@@ -3,19 +3,23 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
-from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.http import Answers, Auth, Client, Limits, Response, Retry, Transport
 from ingestion.pagination import Paginator, Received
 from ingestion.sources.asking import Asked, Asking
-from ingestion.sources.splitting import split_records, value_at
-from ingestion.types import Cursor, Page, Recall, Record, Records
+from ingestion.sources.files.csv_files import Csv
+from ingestion.sources.files.ndjson import Ndjson
+from ingestion.sources.shaping import Cut, Shape
+from ingestion.sources.splitting import value_at
+from ingestion.types import Cursor, Page, Recall
+from ingestion.unchanged import Remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class JsonApi:
 
     Args:
         body: the JSON of a POST; what the paginator adds with `place="body"` is put into it.
+        format: how responses are written that are no JSON document.
+        envelope, expand, parent_as, added: as in Shape.
     """
 
     url: str | Callable[[], str]
@@ -33,6 +39,11 @@ class JsonApi:
     headers: Mapping[str, str] = field(default_factory=dict)
     method: Literal["GET", "POST"] = "GET"
     body: Mapping[str, Any] | None = None
+    format: Csv | Ndjson | None = None
+    envelope: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    expand: str | None = None
+    parent_as: str = "parent"
+    added: Mapping[str, Any] = field(default_factory=dict)
     retry: Retry = field(default_factory=Retry)
     limits: Limits = field(default_factory=Limits)
     max_pages: int = 1_000_000
@@ -44,6 +55,12 @@ class JsonApi:
         has_body = self.body is not None or getattr(self.pagination, "place", "query") == "body"
         if has_body and self.method == "GET":
             raise ConfigurationError('JsonApi sends no body with GET: declare method="POST"')
+        looks_inside = any(getattr(self.pagination, name, ()) for name in ("cursor", "url", "total", "has_more"))
+        if self.format is not None and (looks_inside or self.envelope or self.records):
+            raise ConfigurationError(
+                f"a response in {type(self.format).__name__} has nothing around its records: no envelope, no path to "
+                "the records, and pages that lead on by a header, by numbers or by the last record"
+            )
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
         return self._pages(cursor, None)
@@ -60,32 +77,30 @@ class JsonApi:
 
     def definition(self) -> tuple[Any, ...]:
         # Parameters, headers, the body and the URL's query may hold secrets, and what they change shows in the bytes.
-        shown = re.sub("//[^/?#]*@", "//", self._url()).partition("?")[0]
-        return shown, self.records, self.pagination
+        shown = re.sub("//[^/?#]*@", "//", self.address()).partition("?")[0]
+        return shown, self.records, self.pagination, self._shape()
 
-    def _url(self) -> str:
+    def address(self) -> str:
+        """Return the URL as it is now."""
         return self.url if isinstance(self.url, str) else self.url()
 
     def _asking(self) -> Asking:
         return Asking(
-            method=self.method, url=self._url(), params=self.params, body=self.body, pagination=self.pagination
+            method=self.method, url=self.address(), params=self.params, body=self.body, pagination=self.pagination
         )
 
-    def _pages(self, cursor: Cursor | None, recall: Recall | None) -> Iterator[Page]:
-        asking = self._asking()
-        at: Cursor | None = cursor or {"pages": 0, "at": self.pagination.first(), "digest": "", "mark": ""}
-        with self._client(asking.url) as client:
-            while at:
-                asked = asking.page(at["at"])
-                response = client.request(
-                    self.method, asked.url, asked.params, body=asked.body, headers=asked.headers or None
-                )
-                read = _Read(source=self, asking=asking, asked=asked, response=response, at=at)
-                page = read.page() if recall is None else read.known_page(recall)
-                yield page
-                at = page.following
+    def _shape(self) -> Shape:
+        return Shape(
+            records=self.records,
+            format=self.format,
+            envelope=self.envelope,
+            expand=self.expand,
+            parent_as=self.parent_as,
+            added=self.added,
+        )
 
-    def _client(self, url: str) -> Client:
+    def client(self) -> Client:
+        """Return the client of the requests."""
         return Client(
             retry=self.retry,
             limits=self.limits,
@@ -93,8 +108,26 @@ class JsonApi:
             answers=self.answers,
             transport=self.transport,
             auth=self.auth,
-            origins=(url,),
+            origins=(self.address(),),
         )
+
+    def _pages(self, cursor: Cursor | None, recall: Recall | None) -> Iterator[Page]:
+        with self.client() as client:
+            yield from self.read(client, cursor, recall)
+
+    def read(self, client: Client, cursor: Cursor | None, recall: Recall | None = None) -> Iterator[Page]:
+        """Yield the pages as `pages` does, with a client that is open."""
+        asking, shape = self._asking(), self._shape()
+        at: Cursor | None = cursor or {"pages": 0, "at": self.pagination.first(), "digest": "", "mark": ""}
+        while at:
+            asked = asking.page(at["at"])
+            response = client.request(
+                self.method, asked.url, asked.params, body=asked.body, headers=asked.headers or None
+            )
+            read = _Read(source=self, asking=asking, shape=shape, asked=asked, response=response, at=at)
+            page = read.page() if recall is None else read.known_page(recall)
+            yield page
+            at = page.following
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +136,7 @@ class _Read:
 
     source: JsonApi
     asking: Asking
+    shape: Shape
     asked: Asked
     response: Response
     at: Cursor
@@ -119,32 +153,37 @@ class _Read:
             number=remembered.number,
             records=(),
             size_bytes=len(self.response.body),
-            following=self._following(remembered.records, remembered.note, None),
+            following=self._following(*self._noted(remembered), None),
             digest=digest,
             note=remembered.note,
             unchanged=remembered,
             reread=lambda: replace(self.page(), digest=digest),
         )
 
+    def _noted(self, remembered: Remembered) -> tuple[int, str]:
+        """Return how many records were received, and their digest."""
+        digest, _, received = remembered.note.partition(" ")
+        return int(received) if received else remembered.records, digest
+
     def page(self) -> Page:
         if self.response.is_empty:
             return Page(number=self.at["pages"] + 1, records=(), size_bytes=0, following=None)
-        records = _records(self.response, self.source.records)
-        digest = _digest(records)
+        cut = self.shape.cut(self.response)
         return Page(
             number=self.at["pages"] + 1,
-            records=records,
+            records=cut.records,
             size_bytes=len(self.response.body),
-            following=self._following(len(records), digest, records),
-            note=digest,
+            following=self._following(cut.received, cut.digest, cut),
+            refused=cut.refused,
+            note=cut.digest if self.shape.expand is None else f"{cut.digest} {cut.received}",
         )
 
-    def _following(self, count: int, digest: str, records: Sequence[Record] | None) -> Cursor | None:
+    def _following(self, count: int, digest: str, cut: Cut | None) -> Cursor | None:
         """Return the cursor after a page of so many records with that digest."""
         at, number = self.at, self.at["pages"] + 1
         try:
             _refuse_loop(at, number, digest)
-            next_at = self.source.pagination.following(at["at"], self._received(count, records))
+            next_at = self.source.pagination.following(at["at"], self._received(count, cut))
             _refuse_too_many(next_at, number, self.source.max_pages)
         except RunFailed as failure:
             raise self._with_proof(failure, number) from failure
@@ -160,12 +199,12 @@ class _Read:
             "marked": at["at"] if is_marked else at.get("marked"),
         }
 
-    def _received(self, count: int, records: Sequence[Record] | None) -> Received:
+    def _received(self, count: int, cut: Cut | None) -> Received:
         return Received(
             headers=self.response.headers,
             records=count,
             value=partial(value_at, self.response),
-            last=partial(_last, self, records),
+            last=partial(_last, self, cut),
             url=self.asked.url,
             origin=self.asking.url,
             own=self.asking.own,
@@ -180,11 +219,12 @@ class _Read:
         return failure.proven_by("; before: ".join(shown))
 
 
-def _last(read: _Read, records: Sequence[Record] | None) -> Any:
-    """Return the last record, decoded; None where there is none, or where it is no JSON."""
-    records = _records(read.response, read.source.records) if records is None else records
+def _last(read: _Read, cut: Cut | None) -> Any:
+    """Return the last record as it was received, decoded; None where there is none, or where it is no JSON."""
+    if cut is None or read.shape.expand is not None:
+        cut = replace(read.shape, expand=None).cut(read.response)
     try:
-        return msgspec.json.decode(bytes(records[-1])) if records else None
+        return msgspec.json.decode(bytes(cut.records[-1])) if cut.records else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -195,14 +235,6 @@ def _digest_of_response(response: Response, added: Mapping[str, Any]) -> bytes:
     digest = hashlib.sha256(b"%d %b" % (len(asked), asked))
     digest.update(response.body)
     return digest.digest()
-
-
-def _digest(records: Sequence[Record]) -> str:
-    """Digest the records alone: what is around them often holds a time or a request's number."""
-    if not records:
-        return ""
-    # SHA-256 has instructions of its own on today's processors: half the time of BLAKE2 there.
-    return hashlib.sha256(records.text if isinstance(records, Records) else b",".join(records)).hexdigest()[:32]
 
 
 def _refuse_loop(at: Cursor, number: int, digest: str) -> None:
@@ -228,12 +260,3 @@ def _marked(number: int) -> int:
 
 def _is_marked(number: int) -> bool:
     return number & (number - 1) == 0
-
-
-def _records(response: Response, path: tuple[str, ...]) -> Sequence[Record]:
-    try:
-        return split_records(response, path)
-    except RunFailed as error:
-        if response.is_delimited or error.code != "not_json":
-            raise
-        raise RetryLater(f"the connection ended within the response: {error}") from error

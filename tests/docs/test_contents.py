@@ -97,6 +97,7 @@ def tables_of_arguments():
         (sources.CursorArgument, "`CursorArgument`"),
         (sources.OffsetArgument, "than `size` after a full one."),
         (sources.PageArgument, "`PageArgument`"),
+        (sources.ForEach, "`source` has `{parent}` in"),
         (sources.Files, "`ingestion.sources.Files`"),
         (sources.Web, "file of a server that answers without"),
         (sources.S3, "`S3`: a bucket"),

@@ -18,6 +18,7 @@ from ingestion.models import Reject
 from tests.ingestion import graphql_server, soap_server
 from tests.ingestion.files import servers
 from tests.ingestion.files.servers import PASSWORD, USER
+from tests.remote import Remote, Reply
 
 ITEMS = [{"code": "A1", "name": "Bolt", "price": "0.25"}, {"code": "A2", "name": "Nut; small", "price": None}]
 
@@ -57,7 +58,10 @@ def at(module, monkeypatch, name, **changes):
 def test_every_example_is_right(module):
     assert checks.check_feeds(None) == []
     names = {feed.name for feed in feeds.declared()}
-    assert {f"examples-{kind}" for kind in ("graphql", "soap", "disk", "web", "json", "s3", "ftp", "sftp")} <= names
+    assert {
+        f"examples-{kind}"
+        for kind in ("links", "post", "children", "graphql", "soap", "disk", "web", "json", "s3", "ftp", "sftp")
+    } <= names
 
 
 def test_a_graphql_server(module, monkeypatch):
@@ -93,6 +97,46 @@ def test_a_soap_service(module, monkeypatch):
             ("not_a_number", "price"),
             ("not_an_object", ""),
         ]
+
+
+def test_links_of_a_rest_endpoint(module, monkeypatch):
+    def answer(request):
+        number = int(request.query.get("page", 1))
+        more = {"Link": f'</items?per_page={request.query["per_page"]}&page=2>; rel="next"'} if number == 1 else {}
+        return Reply(body=json.dumps([ITEMS[number - 1]]).encode(), headers=more)
+
+    with Remote(answer) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        sync("examples-links", again=2)
+    assert [(request.query["per_page"], request.query.get("page")) for request in remote.requests[:2]] == [
+        ("100", None),
+        ("100", "2"),
+    ]
+
+
+def test_orders_that_are_searched_with_a_post(module, monkeypatch):
+    def answer(request):
+        asked = json.loads(request.body)
+        assert (request.method, asked["status"], asked["page"]["size"]) == ("POST", "open", 50)
+        number = asked["page"].get("after", 0)
+        lines = [{"code": ITEMS[number]["code"], "price": ITEMS[number]["price"]}]
+        found = {"orders": [{"title": ITEMS[number]["name"], "lines": lines}], "meta": {"next": 1, "more": "true"}}
+        return Reply(body=json.dumps(found if number == 0 else found | {"meta": {"more": "false"}}).encode())
+
+    with Remote(answer) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        sync("examples-post", again=2)
+
+
+def test_children_of_each_record_in_ndjson(module, monkeypatch):
+    def answer(request):
+        if request.path == "/shelves":
+            return Reply(body=json.dumps([{"id": "a/1"}, {"id": 2}] if request.query["page"] == "1" else []).encode())
+        return Reply(body=json.dumps(ITEMS[{"/shelves/a%2F1/items": 0, "/shelves/2/items": 1}[request.path]]).encode())
+
+    with Remote(answer) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        sync("examples-children", again=2)
 
 
 def test_files_from_a_folder(module, monkeypatch, tmp_path):

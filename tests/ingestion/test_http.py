@@ -113,6 +113,14 @@ def test_one_connection_serves_many_requests():
         assert remote.accepted == 1
 
 
+def test_addresses_that_are_other_ones_each_time_are_not_remembered_for_ever():
+    with Remote(GOOD) as remote, Client() as client:
+        for number in range(250):
+            client.get(f"{remote.url}/?page={number}", {})
+        assert len(client._bases) <= 100
+    assert [query["page"] for query in remote.queries] == [str(number) for number in range(250)]
+
+
 def test_ignores_the_proxies_of_the_environment(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -1,11 +1,12 @@
 """Every way of paging against a server: what it is asked, what is read, and what proves that something is wrong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from ingestion.errors import ConfigurationError, RunFailed
-from ingestion.http import Retry
+from ingestion.http import Retry, Transport
 from ingestion.pagination import Keyset, LinkHeader, NextCursor, NextUrl, OffsetLimit, PageNumber
 from ingestion.sources import JsonApi
 from tests.remote import Remote, Reply, json_list
@@ -208,8 +209,13 @@ def test_a_link_to_a_host_that_the_feed_trusts_is_followed():
     with Remote(reply({"orders": ORDERS[5:]})) as other, Remote(lambda request: first) as remote:
         elsewhere = other.url.replace("127.0.0.1", "localhost")
         first = reply({"orders": ORDERS[:5], "next": f"{elsewhere}/more"})
-        assert read(api(remote, NextUrl(url=("next",), hosts=("localhost",)), records=("orders",))) == ORDERS
-    assert other.requests[0].path == "/more"
+        source = api(
+            remote, NextUrl(url=("next",), hosts=("localhost",)), records=("orders",), headers={"X-Key": "hush"}
+        )
+        assert failure(source).code == "foreign_origin"
+        assert not other.requests
+        assert read(replace(source, transport=Transport(other_origins=(elsewhere,)))) == ORDERS
+    assert [(request.path, request.headers.get("x-key")) for request in other.requests] == [("/more", None)]
 
 
 def test_a_cursor_of_an_earlier_version_is_still_read():

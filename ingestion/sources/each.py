@@ -1,0 +1,130 @@
+"""Endpoints that are asked once for each record of another source, or once for several of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.http import Client
+from ingestion.pagination import Path
+from ingestion.pagination.marks import mark_of
+from ingestion.pagination.protocols import is_path
+from ingestion.sources.json_api import JsonApi
+from ingestion.types import Cursor, Page, Record
+
+# The values that are still to be asked for are stored with each chunk.
+_MOST_PARENTS: Final = 10_000
+_START: Final[Cursor] = {"pages": 0, "parents": None, "more": True, "left": [], "child": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForEach:
+    """What an endpoint has for each record of another source: `source` is read once for each, or for each batch.
+
+    Its URL and parameters, and texts in its body, have `{parent}` where the value goes; a text of the body that is
+    `{parents}` alone becomes the list of the batch's values.
+
+    Args:
+        parents: any source of records.
+        field: names on the way to the value in a parent.
+        batch: parents of one request.
+        separator: what stands between the values of a batch.
+        parent_as: name under which every record gets its parent's value.
+    """
+
+    parents: Any
+    field: Path
+    source: JsonApi
+    batch: int = 1
+    separator: str = ","
+    parent_as: str | None = None
+
+    def __post_init__(self) -> None:
+        if not is_path(self.field):
+            raise ConfigurationError('ForEach(field=…) takes the names on the way to the value: ("id",)')
+        if self.batch < 1 or (self.batch > 1 and self.parent_as):
+            raise ConfigurationError("ForEach takes a batch from 1 on, and parent_as only without batches")
+
+    @property
+    def url(self) -> str | Callable[[], str]:
+        return self.source.url
+
+    def pages(self, cursor: Cursor | None) -> Iterator[Page]:
+        at: Cursor | None = cursor or _START
+        with self.source.client() as client:
+            while at is not None:
+                for page in self._next_pages(client, at):
+                    yield page
+                    at = page.following
+
+    def _next_pages(self, client: Client, at: Cursor) -> Iterator[Page]:
+        """Yield the pages of the next batch; an empty one when no parents are left."""
+        if not at["left"]:
+            at = self._with_parents(at)
+        values, number = at["left"][: self.batch], at["pages"] + 1
+        if not values:
+            following = at | {"pages": number} if at["more"] else None
+            yield Page(number=number, records=(), size_bytes=0, following=following)
+            return
+        for count, page in enumerate(self._bound(values).read(client, at["child"])):
+            yield replace(page, number=number + count, following=_after(at, page, number + count, len(values)))
+
+    def _with_parents(self, at: Cursor) -> Cursor:
+        """Fetch the next page of parents. Their values are kept, so that it is fetched once."""
+        with closing(self.parents.pages(at["parents"])) as pages:
+            page = next(pages, None)
+            values = list(dict.fromkeys(map(self._value, page.records))) if page else []
+        if len(values) > _MOST_PARENTS:
+            raise RunFailed(
+                "too_many_records", f"more than {_MOST_PARENTS:,} parents in one page; ask for smaller pages"
+            )
+        following = page.following if page else None
+        return at | {"left": values, "parents": following, "more": following is not None, "child": None}
+
+    def _value(self, record: Record) -> str | int:
+        try:
+            value = msgspec.json.decode(bytes(record))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            value = None
+        for name in self.field:
+            value = value.get(name) if isinstance(value, dict) else None
+        value = mark_of(value, ".".join(self.field), is_in_body=False)
+        # In a path these lead elsewhere.
+        if isinstance(value, str) and value in ("", ".", ".."):
+            raise RunFailed("cursor", f"{'.'.join(self.field)} of a parent is {value!r}")
+        checked: str | int = value
+        return checked
+
+    def _bound(self, values: list[str | int]) -> JsonApi:
+        source = self.source
+        text = self.separator.join(map(str, values))
+        path = self.separator.join(quote(str(value), safe="") for value in values)
+        return replace(
+            source,
+            url=source.address().replace("{parent}", path),
+            params={name: given.replace("{parent}", text) for name, given in source.params.items()},
+            body=_filled(source.body, text, values),
+            added={self.parent_as: values[0]} if self.parent_as else {},
+        )
+
+
+def _after(at: Cursor, page: Page, number: int, count: int) -> Cursor | None:
+    """Return the cursor behind a child's page; None behind the last one of the last child."""
+    left = at["left"] if page.following else at["left"][count:]
+    if not left and not at["more"]:
+        return None
+    return at | {"pages": number, "left": left, "child": page.following}
+
+
+def _filled(template: Any, text: str, values: list[str | int]) -> Any:
+    if isinstance(template, Mapping):
+        return {name: _filled(value, text, values) for name, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [_filled(value, text, values) for value in template]
+    if template == "{parents}":
+        return values
+    return template.replace("{parent}", text) if isinstance(template, str) else template

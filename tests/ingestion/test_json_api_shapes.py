@@ -1,0 +1,239 @@
+"""Records that are not a plain list: lines, lists inside records, values around them, children of other records."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.http import Retry
+from ingestion.pagination import Keyset, NextCursor, PageNumber, SinglePage
+from ingestion.sources import Csv, ForEach, JsonApi, Ndjson
+from ingestion.sources.shaping import expanded, with_members
+from ingestion.types import Record
+from tests.remote import Raw, Remote, Reply
+
+
+def api(remote, path="/", **options):
+    return JsonApi(
+        **{"url": remote.url + path, "pagination": SinglePage(), "retry": Retry(attempts=1), "max_pages": 50, **options}
+    )
+
+
+def read(source, cursor=None):
+    return [json.loads(bytes(record)) for page in source.pages(cursor) for record in page.records]
+
+
+def one(reply, **options):
+    with Remote(reply) as remote:
+        return read(api(remote, **options))
+
+
+def body(value):
+    return Reply(body=json.dumps(value).encode())
+
+
+# NDJSON and CSV
+
+
+def test_ndjson_is_read_line_by_line():
+    assert one(Reply(body=b'{"id":1}\n\n{"id":2}\n'), format=Ndjson()) == [{"id": 1}, {"id": 2}]
+    assert one(Reply(body=b'{"id":1}\n{"id":2}'), format=Ndjson()) == [{"id": 1}, {"id": 2}]
+    assert one(Reply(), format=Ndjson()) == []
+
+
+def test_csv_is_read_with_its_header_and_its_bad_lines_are_refused():
+    with Remote(Reply(body=b'id;name\n1;"a\nb"\n2\n3;c\n')) as remote:
+        (page,) = api(remote, format=Csv(delimiter=";")).pages(None)
+    assert [json.loads(bytes(page.records[number])) for number in (0, 2)] == [
+        {"id": "1", "name": "a\nb"},
+        {"id": "3", "name": "c"},
+    ]
+    assert list(page.refused) == [1]
+
+
+def test_pages_of_lines_are_read_to_their_end():
+    def answer(request):
+        after = int(request.query.get("after", 0))
+        return Reply(body=b"".join(b'{"id":%d}\n' % number for number in range(after + 1, min(after + 4, 8))))
+
+    with Remote(answer) as remote:
+        source = api(remote, format=Ndjson(), pagination=Keyset(param="after", field=("id",), size=3))
+        assert [record["id"] for record in read(source)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_lines_that_may_have_been_cut_are_asked_for_again():
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    with pytest.raises(RetryLater, match="in the middle of a line"):
+        one(Raw(blocks=[head + b'{"id":1}\n{"id":2}']), format=Ndjson())
+    assert one(Raw(blocks=[head + b'{"id":1}\n']), format=Ndjson()) == [{"id": 1}]
+
+
+@pytest.mark.parametrize("form", [Csv(), Ndjson()])
+def test_a_page_for_people_is_no_lines(form):
+    with pytest.raises(RunFailed, match=r"shape: expected \w+, the remote answered text/html"):
+        one(Reply(body=b"<html>\n", headers={"Content-Type": "text/html"}), format=form)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pagination": NextCursor(param="a", cursor=("next",))},
+        {"pagination": PageNumber(param="a", size=1, total=("total",))},
+        {"envelope": {"at": ("at",)}},
+        {"records": ("rows",)},
+    ],
+)
+def test_lines_have_nothing_around_them(options):
+    with pytest.raises(ConfigurationError, match="nothing around its records"):
+        JsonApi(**{"url": "http://localhost", "pagination": SinglePage(), "format": Csv(), **options})
+
+
+# Around and inside
+
+
+def test_what_is_around_the_records_comes_into_each():
+    reply = body({"meta": {"at": "now", "tags": [1]}, "rows": [{"id": 1}, {}, 7]})
+    envelope = {"at": ("meta", "at"), "tags": ("meta", "tags"), "none": ("meta", "none", "deeper")}
+    around = {"at": "now", "tags": [1], "none": None}
+    assert one(reply, records=("rows",), envelope=envelope) == [around | {"id": 1}, around, 7]
+
+
+def test_a_list_inside_each_record_is_taken_apart():
+    orders = [{"id": 1, "lines": [{"n": 1}, {"n": 2}]}, {"id": 2, "lines": []}, {"id": 3}, {"id": 4, "lines": {"n": 3}}]
+    assert one(body(orders), expand="lines", parent_as="order") == [
+        {"order": {"id": 1}, "n": 1},
+        {"order": {"id": 1}, "n": 2},
+        {"order": {"id": 4}, "n": 3},
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad", [b"7", b'{"lines":7}', b'{"lines":"a"}', b'{"lines":[1,}', b'{"id":NaN}', b'{"\xff":1}']
+)
+def test_what_cannot_be_taken_apart_is_left_for_the_quarantine(bad):
+    assert [bytes(record) for record in expanded(Record(bad), "lines", "order")] == [bad]
+
+
+def test_pages_are_counted_by_what_was_received_and_not_by_what_it_was_taken_apart_to():
+    def answer(request):
+        start = (int(request.query["page"]) - 1) * 2
+        return body(
+            [{"id": number, "lines": [{"n": number}] * (number % 3)} for number in range(start, min(start + 2, 5))]
+        )
+
+    with Remote(answer) as remote:
+        source = api(remote, pagination=PageNumber(param="page", size=2), expand="lines")
+        assert [record["n"] for record in read(source)] == [1, 2, 2, 4]
+        known = {}
+        for page in source.changed_pages(None, lambda number, digest: None):
+            known[page.number] = type("Known", (), {"number": page.number, "records": 0, "note": page.note})
+        assert len(list(source.changed_pages(None, lambda number, digest: known[number]))) == 3
+    assert [request.query["page"] for request in remote.requests] == ["1", "2", "3"] * 3
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=5
+)
+
+
+@given(
+    record=st.dictionaries(st.text(), JSON), members=st.dictionaries(st.text(), JSON), indent=st.sampled_from([None, 1])
+)
+def test_members_are_added_before_the_record_s_own(record, members, indent):
+    text = json.dumps(record, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
+    assert json.loads(bytes(with_members(Record(text), members))) == {**members, **json.loads(text)}
+
+
+# Children
+
+
+def shelves(request):
+    """Serve three pages of shelves, the second one empty, and the books of each shelf, two a page."""
+    if request.path == "/shelves":
+        number = int(request.query.get("page", 0))
+        return body(
+            {"shelves": [[{"id": 1}, {"id": "b"}], [], [{"id": 3}]][number], "next": number + 1 if number < 2 else ""}
+        )
+    shelf = request.path.split("/")[2]
+    books = [{"shelf": shelf, "n": n} for n in range({"1": 3, "b": 0, "3": 5}[shelf])]
+    page = int(request.query["page"])
+    return body(books[page * 2 - 2 : page * 2])
+
+
+def children(remote, **options):
+    parents = api(remote, "/shelves", pagination=NextCursor(param="page", cursor=("next",)), records=("shelves",))
+    books = api(remote, "/shelves/{parent}/books", pagination=PageNumber(param="page", size=2))
+    return ForEach(**{"parents": parents, "field": ("id",), "source": books, **options})
+
+
+BOOKS = [("1", 0), ("1", 1), ("1", 2), *(("3", n) for n in range(5))]
+
+
+def test_the_children_of_every_parent_are_read_with_its_value():
+    with Remote(shelves) as remote:
+        found = read(children(remote, parent_as="of"))
+        pages = list(children(remote).pages(None))
+    assert [(book["shelf"], book["n"]) for book in found] == BOOKS
+    assert [book["of"] for book in found] == [1, 1, 1, 3, 3, 3, 3, 3]
+    assert [page.number for page in pages] == list(range(1, len(pages) + 1))
+    assert [page.following is None for page in pages] == [False] * (len(pages) - 1) + [True]
+
+
+def test_reading_goes_on_at_any_child_and_asks_for_no_parents_again():
+    with Remote(shelves) as remote:
+        pages = list(children(remote).pages(None))
+        for number, page in enumerate(pages[:-1], start=1):
+            cursor = json.loads(json.dumps(page.following))
+            before = len(remote.requests)
+            rest = [bytes(record) for later in pages[number:] for record in later.records]
+            again = list(children(remote).pages(cursor))
+            assert [bytes(record) for later in again for record in later.records] == rest
+            assert [later.number for later in again] == [later.number for later in pages[number:]]
+            asked = [request.query.get("page") for request in remote.requests[before:] if request.path == "/shelves"]
+            assert None not in asked
+
+
+def test_batches_are_asked_for_in_one_request():
+    def answer(request):
+        if request.path == "/shelves":
+            return body([{"id": number} for number in (1, 2, 2, 3, "a&b")])
+        sent = json.loads(request.body)
+        return body([{"id": value} for value in sent["ids"]])
+
+    with Remote(answer) as remote:
+        source = ForEach(
+            parents=api(remote, "/shelves"),
+            field=("id",),
+            source=api(
+                remote,
+                "/find",
+                method="POST",
+                body={"ids": "{parents}", "q": ["id in {parent}"]},
+                params={"i": "{parent}"},
+            ),
+            batch=3,
+        )
+        assert read(source) == [{"id": 1}, {"id": 2}, {"id": 3}, {"id": "a&b"}]
+    assert [request.query["i"] for request in remote.requests[1:]] == ["1,2,3", "a&b"]
+    assert json.loads(remote.requests[1].body) == {"ids": [1, 2, 3], "q": ["id in 1,2,3"]}
+    assert remote.accepted == 2
+
+
+@pytest.mark.parametrize("value", [None, "", ".", "..", True, [1], {}, "a\x00", "\ud800"])
+def test_a_parent_without_a_value_that_can_be_asked_with_fails(value):
+    with Remote(body([{"id": value}])) as remote, pytest.raises(RunFailed, match="cursor: "):
+        read(children(remote, parents=api(remote, "/shelves")))
+    assert len(remote.requests) == 1
+
+
+def test_too_many_parents_in_a_page_fail():
+    with Remote(body([{"id": number} for number in range(10_001)])) as remote, pytest.raises(RunFailed, match="10,000"):
+        read(children(remote, parents=api(remote, "/shelves")))
+
+
+@pytest.mark.parametrize("options", [{"batch": 0}, {"batch": 2, "parent_as": "of"}, {"field": ()}, {"field": "id"}])
+def test_mistakes_of_for_each(options):
+    with Remote(Reply()) as remote, pytest.raises(ConfigurationError, match="ForEach"):
+        children(remote, **options)
