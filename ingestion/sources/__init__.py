@@ -3,17 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from ingestion.sources.arguments import (
-    Answer,
-    ArgumentPaginator,
-    Connection,
-    CursorArgument,
-    OffsetArgument,
-    PageArgument,
-)
 from ingestion.sources.each import ForEach
 from ingestion.sources.files import S3, Csv, Disk, Excel, Facts, FileLimits, Files, Ftp, Json, Ndjson, Sftp, Web, Xml
-from ingestion.sources.graphql import GraphQL
+from ingestion.sources.graphql import Connection, GraphQL
 from ingestion.sources.json_api import JsonApi
 from ingestion.sources.soap import Soap
 from ingestion.sources.splitting import split_records
@@ -21,11 +13,8 @@ from ingestion.types import Cursor, Page, Recall
 
 __all__ = [
     "S3",
-    "Answer",
-    "ArgumentPaginator",
     "Connection",
     "Csv",
-    "CursorArgument",
     "Disk",
     "Excel",
     "Facts",
@@ -38,8 +27,6 @@ __all__ = [
     "Json",
     "JsonApi",
     "Ndjson",
-    "OffsetArgument",
-    "PageArgument",
     "Sftp",
     "SkippingSource",
     "Soap",

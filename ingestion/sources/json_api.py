@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.errors import ConfigurationError
 from ingestion.http import Answers, Auth, Client, Limits, Response, Retry, Transport
 from ingestion.pagination import Paginator, Received
+from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
@@ -118,7 +119,7 @@ class JsonApi:
     def read(self, client: Client, cursor: Cursor | None, recall: Recall | None = None) -> Iterator[Page]:
         """Yield the pages as `pages` does, with a client that is open."""
         asking, shape = self._asking(), self._shape()
-        at: Cursor | None = cursor or {"pages": 0, "at": self.pagination.first(), "digest": "", "mark": ""}
+        at: Cursor | None = cursor or loops.begin(self.pagination.first())
         while at:
             asked = asking.page(at["at"])
             response = client.request(
@@ -180,24 +181,14 @@ class _Read:
 
     def _following(self, count: int, digest: str, cut: Cut | None) -> Cursor | None:
         """Return the cursor after a page of so many records with that digest."""
-        at, number = self.at, self.at["pages"] + 1
-        try:
-            _refuse_loop(at, number, digest)
-            next_at = self.source.pagination.following(at["at"], self._received(count, cut))
-            _refuse_too_many(next_at, number, self.source.max_pages)
-        except RunFailed as failure:
-            raise self._with_proof(failure, number) from failure
-        if next_at is None:
-            return None
-        is_marked = _is_marked(number)
-        return {
-            "pages": number,
-            "at": next_at,
-            "digest": digest,
-            "mark": digest if is_marked else at["mark"],
-            "before": at["at"],
-            "marked": at["at"] if is_marked else at.get("marked"),
-        }
+        pagination, asking, at = self.source.pagination, self.asking, self.at
+        return loops.advance(
+            at,
+            digest,
+            lambda: pagination.following(at["at"], self._received(count, cut)),
+            max_pages=self.source.max_pages,
+            shown=lambda each: asking.shown(asking.page(each).added),
+        )
 
     def _received(self, count: int, cut: Cut | None) -> Received:
         return Received(
@@ -209,14 +200,6 @@ class _Read:
             origin=self.asking.url,
             own=self.asking.own,
         )
-
-    def _with_proof(self, failure: RunFailed, number: int) -> RunFailed:
-        """Return the failure with the requests that prove it: this page's, and the earlier one's."""
-        before = self.at.get("marked" if f"page {_marked(number)}" in failure.message else "before")
-        shown = [self.asking.shown(self.asked.added)]
-        if before is not None:
-            shown.append(self.asking.shown(self.asking.page(before).added))
-        return failure.proven_by("; before: ".join(shown))
 
 
 def _last(read: _Read, cut: Cut | None) -> Any:
@@ -235,28 +218,3 @@ def _digest_of_response(response: Response, added: Mapping[str, Any]) -> bytes:
     digest = hashlib.sha256(b"%d %b" % (len(asked), asked))
     digest.update(response.body)
     return digest.digest()
-
-
-def _refuse_loop(at: Cursor, number: int, digest: str) -> None:
-    """Compare a page with the one before it and with a marked one.
-
-    Pages 1, 2, 4, 8 … are marked in turn, which finds a loop of any length within three rounds, with one digest in the
-    cursor (Brent's algorithm).
-    """
-    for earlier, seen in ((number - 1, at["digest"]), (_marked(number), at["mark"])):
-        if digest and digest == seen:
-            raise RunFailed("pagination_loop", f"page {number} has the same records as page {earlier}")
-
-
-def _refuse_too_many(following: Cursor | None, number: int, most: int) -> None:
-    if following is not None and number >= most:
-        raise RunFailed("too_many_pages", f"no end after {number} pages")
-
-
-def _marked(number: int) -> int:
-    """Return the last marked page before this one."""
-    return 1 << max(number - 1, 1).bit_length() - 1
-
-
-def _is_marked(number: int) -> bool:
-    return number & (number - 1) == 0

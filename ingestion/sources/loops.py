@@ -1,11 +1,9 @@
 """Cursors of sources that ask for one page after the other: counted, bounded, and never twice the same page. Pure."""
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ingestion.errors import RunFailed
-from ingestion.types import Cursor, Record, Records
+from ingestion.types import Cursor
 
 
 def begin(at: Cursor) -> Cursor:
@@ -13,30 +11,42 @@ def begin(at: Cursor) -> Cursor:
     return {"pages": 0, "at": at, "digest": "", "mark": ""}
 
 
-def advance(cursor: Cursor, digest: str, following: Callable[[], Cursor | None], *, max_pages: int) -> Cursor | None:
+def advance(
+    cursor: Cursor,
+    digest: str,
+    following: Callable[[], Cursor | None],
+    *,
+    max_pages: int,
+    shown: Callable[[Cursor], str],
+) -> Cursor | None:
     """Return the cursor behind a page whose records have that digest; None when `following` knows no next page.
 
+    `shown` is what a request at a paginator's cursor looks like in a message.
+
     Raises:
-        RunFailed: `pagination_loop`, `too_many_pages`, and whatever `following` raises.
+        RunFailed: `pagination_loop`, `too_many_pages`, and whatever `following` raises, with the two requests that
+            prove it.
     """
-    number = cursor["pages"] + 1
-    # Pages without records are told apart by what they were asked for with.
-    digest = digest or hashlib.sha256(json.dumps(cursor["at"], sort_keys=True).encode()).hexdigest()[:32]
-    _refuse_loop(cursor, number, digest)
-    next_at = following()
+    number, at = cursor["pages"] + 1, cursor["at"]
+    try:
+        _refuse_loop(cursor, number, digest)
+        next_at = following()
+        _refuse_too_many(next_at, number, max_pages)
+    except RunFailed as failure:
+        before = cursor.get("marked" if f"page {_marked(number)}" in failure.message else "before")
+        proof = [shown(at)] if before is None else [shown(at), shown(before)]
+        raise failure.proven_by("; before: ".join(proof)) from failure
     if next_at is None:
         return None
-    if number >= max_pages:
-        raise RunFailed("too_many_pages", f"no end after {number} pages")
-    return {"pages": number, "at": next_at, "digest": digest, "mark": digest if _is_marked(number) else cursor["mark"]}
-
-
-def digest_of(records: Sequence[Record]) -> str:
-    """Digest the records alone: what is around them often holds a time or a request's number."""
-    if not records:
-        return ""
-    # SHA-256 has instructions of its own on today's processors: half the time of BLAKE2 there.
-    return hashlib.sha256(records.text if isinstance(records, Records) else b",".join(records)).hexdigest()[:32]
+    is_marked = number & (number - 1) == 0
+    return {
+        "pages": number,
+        "at": next_at,
+        "digest": digest,
+        "mark": digest if is_marked else cursor["mark"],
+        "before": at,
+        "marked": at if is_marked else cursor.get("marked"),
+    }
 
 
 def _refuse_loop(cursor: Cursor, number: int, digest: str) -> None:
@@ -45,13 +55,16 @@ def _refuse_loop(cursor: Cursor, number: int, digest: str) -> None:
     Pages 1, 2, 4, 8 … are marked in turn, which finds a loop of any length within three rounds, with one digest in the
     cursor (Brent's algorithm).
     """
-    marked = 1 << max(number - 1, 1).bit_length() - 1
-    for earlier, seen in ((number - 1, cursor["digest"]), (marked, cursor["mark"])):
-        if digest == seen:
-            raise RunFailed(
-                "pagination_loop", f"page {number} has the same records as page {earlier}, or the same cursor"
-            )
+    for earlier, seen in ((number - 1, cursor["digest"]), (_marked(number), cursor["mark"])):
+        if digest and digest == seen:
+            raise RunFailed("pagination_loop", f"page {number} has the same records as page {earlier}")
 
 
-def _is_marked(number: int) -> bool:
-    return number & (number - 1) == 0
+def _refuse_too_many(following: Cursor | None, number: int, most: int) -> None:
+    if following is not None and number >= most:
+        raise RunFailed("too_many_pages", f"no end after {number} pages")
+
+
+def _marked(number: int) -> int:
+    """Return the last marked page before this one."""
+    return 1 << max(number - 1, 1).bit_length() - 1

@@ -8,9 +8,10 @@ import pytest
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Retry
-from ingestion.pagination import SinglePage
-from ingestion.sources import Connection, CursorArgument, GraphQL, OffsetArgument, PageArgument
+from ingestion.pagination import Keyset, LinkHeader, NextCursor, OffsetLimit, PageNumber, SinglePage
+from ingestion.sources import Connection, GraphQL
 from tests.ingestion.graphql_server import Item, Service, Stock, serve
+from tests.ingestion.signing import Passwords
 from tests.remote import Remote, Reply, in_turn
 
 QUICK = Retry(attempts=2, wait_initial=timedelta(milliseconds=1))
@@ -70,7 +71,7 @@ def test_reads_every_page_of_a_connection_in_order(query):
         "A0", "A1", "A2", "A3", "A4"
     ]  # fmt: skip
     assert [request["variables"] for request in stock.requests] == [
-        {"first": 2, "after": None},
+        {"first": 2},
         {"first": 2, "after": "2"},
         {"first": 2, "after": "4"},
     ]
@@ -91,11 +92,11 @@ def test_an_empty_connection_is_one_page_without_records():
 
 def test_variables_and_headers_are_of_every_request():
     stock = Stock(products=items(3))
-    options = {"variables": {"first": 1, "after": "x", "unused": {"a": 1}}, "headers": {"X-Team": "blue"}}
+    options = {"variables": {"first": 1, "unused": {"a": 1}}, "headers": {"X-Team": "blue"}}
     with serve(stock) as url:
         read(source(url, operation="Products", **options))
     assert [request["variables"] for request in stock.requests] == [
-        {"first": 2, "after": None, "unused": {"a": 1}},
+        {"first": 2, "unused": {"a": 1}},
         {"first": 2, "after": "2", "unused": {"a": 1}},
     ]
     assert {request["operationName"] for request in stock.requests} == {"Products"}
@@ -104,7 +105,7 @@ def test_variables_and_headers_are_of_every_request():
 
 def test_a_plain_list_is_read_by_offset_with_the_total_beside_it():
     stock = Stock(products=items(4))
-    pagination = OffsetArgument(name="page", size=2, size_argument="size", total=("catalogue", "products", "total"))
+    pagination = OffsetLimit(param="page", size=2, size_param="size", total=("catalogue", "products", "total"))
     with serve(stock) as url:
         pages = read(source(url, query=LISTED, records=("catalogue", "listed"), pagination=pagination))
     assert [len(page) for page in pages] == [2, 2]
@@ -113,7 +114,7 @@ def test_a_plain_list_is_read_by_offset_with_the_total_beside_it():
 
 def test_a_plain_list_without_a_total_ends_with_a_short_page():
     stock = Stock(products=items(5))
-    pagination = OffsetArgument(name="page", size=2, size_argument="size")
+    pagination = OffsetLimit(param="page", size=2, size_param="size")
     with serve(stock) as url:
         pages = read(source(url, query=LISTED, records=("catalogue", "listed"), pagination=pagination))
     assert [len(page) for page in pages] == [2, 2, 1]
@@ -164,11 +165,11 @@ def info(**members):
 @pytest.mark.parametrize(
     ("document", "code", "said"),
     [
-        (info(hasNextPage=True, endCursor=None), "pagination_loop", "there is no cursor of the next page"),
-        (info(hasNextPage=True), "pagination_loop", "there is no cursor of the next page"),
+        (info(hasNextPage=True, endCursor=None), "has_more", "says that more follows"),
+        (info(hasNextPage=True), "has_more", "says that more follows"),
         (info(endCursor="x"), "shape", "tells no pageInfo"),
-        (info(hasNextPage="maybe", endCursor="x"), "shape", "'maybe'"),
-        (info(hasNextPage=True, endCursor=1.5), "shape", "expected a cursor"),
+        (info(hasNextPage="maybe", endCursor="x"), "has_more", "'maybe'"),
+        (info(hasNextPage=True, endCursor=["x"]), "cursor", "expected a text or a number"),
         ({"data": {"items": {"nodes": [{"v": 1}]}}}, "shape", "tells no pageInfo"),
     ],
 )
@@ -197,8 +198,9 @@ def test_a_cursor_that_comes_back_is_a_loop_also_without_records():
 def test_the_same_page_again_is_a_loop():
     turns = [json.dumps(info(hasNextPage=True, endCursor=str(number))) for number in range(5)]
     with Remote(in_turn(*(Reply(body=turn.encode()) for turn in turns))) as remote:
-        assert failure(source(remote.url, records=("items",))).code == "pagination_loop"
-    assert len(remote.requests) == 2
+        error = failure(source(remote.url, records=("items",)))
+    assert (error.code, len(remote.requests)) == ("pagination_loop", 2)
+    assert error.message == "page 2 has the same records as page 1 (first=2, after=0; before: first=2)"
 
 
 def token(*pages):
@@ -208,16 +210,32 @@ def token(*pages):
 
 def test_a_token_beside_a_list_is_followed_and_zero_is_one():
     with Remote(token({"next": 0}, {"next": "b"}, {"next": ""})) as remote:
-        pages = read(source(remote.url, records=("items",), pagination=CursorArgument(name="in.at", cursor=("next",))))
+        pages = read(source(remote.url, records=("items",), pagination=NextCursor(param="in.at", cursor=("next",))))
     assert pages == [[0], [1], [2]]
     asked = [json.loads(request.body)["variables"] for request in remote.requests]
     assert asked == [{}, {"in": {"at": 0}}, {"in": {"at": "b"}}]
 
 
+def test_the_last_record_may_be_the_cursor():
+    turns = [{"items": [{"id": 3}, {"id": 7}]}, {"items": [{"id": 9}]}]
+    replies = [Reply(body=json.dumps({"data": turn}).encode()) for turn in turns]
+    with Remote(in_turn(*replies)) as remote:
+        pages = read(
+            source(remote.url, records=("items",), pagination=Keyset(param="where.after", field=("id",), size=2))
+        )
+    assert pages == [[{"id": 3}, {"id": 7}], [{"id": 9}]]
+    assert [json.loads(request.body)["variables"] for request in remote.requests] == [{}, {"where": {"after": 7}}]
+
+
+def test_a_paginator_of_addresses_is_refused():
+    with pytest.raises(ConfigurationError, match="LinkHeader follows others"):
+        source("http://127.0.0.1:9", pagination=LinkHeader())
+
+
 def test_more_without_a_token_fails():
-    pagination = CursorArgument(name="at", cursor=("next",), more=("more",))
+    pagination = NextCursor(param="at", cursor=("next",), has_more=("more",))
     with Remote(token({"next": "a", "more": "true"}, {"next": None, "more": True})) as remote:
-        assert failure(source(remote.url, records=("items",), pagination=pagination)).code == "pagination_loop"
+        assert failure(source(remote.url, records=("items",), pagination=pagination)).code == "has_more"
     with Remote(token({"next": "a", "more": True}, {"next": "b", "more": "false"})) as remote:
         assert read(source(remote.url, records=("items",), pagination=pagination)) == [[0], [1]]
 
@@ -228,7 +246,6 @@ def test_more_without_a_token_fails():
         ((3, 2), "total"),
         ((-1,), "total"),
         (("x",), "total"),
-        ((None,), "total"),
         ((0,), "total"),
         ((9, 9), "incomplete"),
     ],
@@ -237,16 +254,23 @@ def test_totals_that_cannot_be(totals, code):
     pages = [[1], [2], []]
     replies = [Reply(body=json.dumps({"data": {"items": page, "total": total}}).encode())
                for page, total in zip(pages, [*totals, *totals[-1:] * 2], strict=False)]  # fmt: skip
-    pagination = PageArgument(name="page", size=1, total=("total",))
+    pagination = PageNumber(param="page", size=1, total=("total",))
     with Remote(in_turn(*replies)) as remote:
         assert failure(source(remote.url, records=("items",), pagination=pagination)).code == code
 
 
 def test_a_total_as_text_is_a_total():
     with Remote(token({"total": "2"}, {"total": "2"})) as remote:
-        pagination = PageArgument(name="page", size=1, total=("total",))
+        pagination = PageNumber(param="page", size=1, total=("total",))
         assert read(source(remote.url, records=("items",), pagination=pagination)) == [[0], [1]]
     assert [json.loads(request.body)["variables"] for request in remote.requests] == [{"page": 1}, {"page": 2}]
+
+
+def test_requests_are_signed():
+    body = b'{"data":{"items":[]}}'
+    with Remote(lambda request: Reply(200 if request.headers["authorization"] == "good" else 401, body)) as remote:
+        options = {"records": ("items",), "pagination": SinglePage()}
+        assert read(source(remote.url, auth=Passwords(["old", "good"]), **options)) == [[]]
 
 
 # Errors

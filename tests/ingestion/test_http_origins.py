@@ -1,18 +1,17 @@
 """Where requests and credentials go: origins, redirects, what statuses mean, certificates, proxies."""
 
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Answers, Client, Request, Response, Retry, Transport
+from ingestion.http import Answers, Client, Retry, Transport
 from ingestion.http.origins import origin_of
 from ingestion.pagination import PageNumber
 from ingestion.sources import JsonApi, Web
 from tests.ingestion.files.servers import certificate
+from tests.ingestion.signing import Passwords
 from tests.remote import Remote, Reply, in_turn, json_pages
 
 QUICK = Retry(attempts=2, wait_initial=timedelta(milliseconds=1), wait_max=timedelta(milliseconds=2))
@@ -159,23 +158,6 @@ def test_a_body_may_say_what_its_status_does_not():
 
 
 # Signing
-
-
-@dataclass
-class Passwords:
-    """Signs with one password after the other."""
-
-    left: list[str]
-
-    def signer(self, send: Callable[[Request], Response]) -> "Passwords":
-        return self
-
-    def sign(self, request: Request) -> Request:
-        return replace(request, headers={**request.headers, "Authorization": self.left[0]})
-
-    def renew(self) -> bool:
-        self.left.pop(0)
-        return bool(self.left)
 
 
 def guarded(request):

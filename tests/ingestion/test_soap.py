@@ -7,14 +7,15 @@ import pytest
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Retry
-from ingestion.pagination import SinglePage
-from ingestion.sources import CursorArgument, PageArgument, Soap
+from ingestion.pagination import Keyset, NextCursor, NextUrl, PageNumber, SinglePage
+from ingestion.sources import Soap
 from tests.ingestion import soap_server
+from tests.ingestion.signing import Passwords
 from tests.ingestion.soap_server import PASSWORD, SOAP_11, SOAP_12, USER, Stock, envelope, fault, item, response, serve
 from tests.remote import Raw, Remote, Reply
 
 QUICK = Retry(attempts=2, wait_initial=timedelta(milliseconds=1))
-PAGES = PageArgument(name="request.page", size=2, size_argument="request.size", total=("total",))
+PAGES = PageNumber(param="request.page", size=2, size_param="request.size", total=("total",))
 ONE = {"request": {"page": 1, "size": 9}}
 
 
@@ -83,10 +84,18 @@ def test_the_next_page_may_be_named_by_an_element():
         return Reply(body=envelope(response([item(str(page), "x")], beside=following), namespace))
 
     stock = Stock(items=[], special=special)
-    pagination = CursorArgument(name="request.page", cursor=("next",))
+    pagination = NextCursor(param="request.page", cursor=("next",))
     with serve(stock) as remote:
         pages = read(source(remote, pagination=pagination, arguments={"request": {"page": 1, "size": 1}}))
     assert [page[0]["code"] for page in pages] == ["1", "2", "3"]
+
+
+def test_the_last_record_may_be_the_cursor():
+    stock = Stock(items=items(4))
+    pagination = Keyset(param="request.warehouse", field=("code",), size=3)
+    with serve(stock) as remote, pytest.raises(RunFailed, match="pagination_loop"):
+        read(source(remote, pagination=pagination, arguments={"request": {"page": 1, "size": 3}}))
+    assert [each.get("warehouse") for each in stock.asked] == [None, "A2"]
 
 
 def test_pages_that_contradict_the_total_fail():
@@ -98,7 +107,7 @@ def test_pages_that_contradict_the_total_fail():
 
 def test_the_same_page_again_is_a_loop():
     reply = Reply(body=envelope(response(items(2))))
-    pagination = PageArgument(name="request.page", size=2, size_argument="request.size")
+    pagination = PageNumber(param="request.page", size=2, size_param="request.size")
     with serve(Stock(items=[], special=lambda page, namespace: reply)) as remote, pytest.raises(RunFailed) as raised:
         read(source(remote, pagination=pagination))
     assert raised.value.code == "pagination_loop"
@@ -327,8 +336,11 @@ def test_what_the_wsdl_does_not_have_is_said_before_anything_is_asked(options, s
     assert stock.asked == []
 
 
+LINKS = {"pagination": NextUrl(url=("next",))}
+
+
 def test_wrong_arguments_of_the_source_are_said_when_it_is_declared():
-    for wrong in ({"records": "item"}, {"records": ()}, {"lists": "tag"}, {"user": "a"}, {"password": str}):
+    for wrong in ({"records": "item"}, {"records": ()}, {"lists": "tag"}, {"user": "a"}, {"password": str}, LINKS):
         with pytest.raises(ConfigurationError):
             Soap(**{"wsdl": "a", "operation": "b", "records": ("c",), "pagination": SinglePage(), **wrong})
 
@@ -345,6 +357,19 @@ def test_a_user_name_token_goes_with_every_request_and_is_new_for_each(digest):
     assert [len(page) for page in pages] == [2, 2, 1]
     assert len(stock.asked) == 4
     assert len(set(stock.nonces)) == (4 if digest else 0)
+
+
+def test_requests_for_the_wsdl_and_for_pages_are_signed():
+    stock = Stock(items=items(3))
+
+    def guarded(request):
+        return stock.answer(request) if request.headers.get("authorization") == "good" else Reply(401)
+
+    with Remote(guarded) as remote:
+        assert len(read(source(remote, auth=Passwords(["old", "good"])))) == 2
+        with pytest.raises(RunFailed):
+            read(source(remote))
+    assert {each["headers"]["authorization"] for each in stock.asked} == {"good"}
 
 
 def test_a_wrong_password_is_a_fault_without_secrets():

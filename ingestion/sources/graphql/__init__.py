@@ -1,5 +1,6 @@
 """Collections behind GraphQL endpoints."""
 
+from ingestion.sources.graphql.connections import Connection
 from ingestion.sources.graphql.source import GraphQL
 
-__all__ = ["GraphQL"]
+__all__ = ["Connection", "GraphQL"]

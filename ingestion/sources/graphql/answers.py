@@ -121,7 +121,7 @@ class Reader:
         try:
             return msgspec.json.decode(_decoder(path)(utf8(response))[0])
         except _UNUSUAL:
-            return _at(_whole(response, path), ("data", *path))
+            return at_path(_whole(response, path), ("data", *path))
 
 
 def summary(problems: Sequence[Problem]) -> str:
@@ -175,8 +175,8 @@ def _leniently(response: Response, path: tuple[str, ...]) -> Nodes:
     except RunFailed as error:
         if error.code != "shape" or len(response.body) > LENIENT_BYTES:
             raise
-        connection = _at(_whole(response, path), ("data", *path))
-        lists = [name for name in ("nodes", "edges") if isinstance(_at(connection, (name,)), list)]
+        connection = at_path(_whole(response, path), ("data", *path))
+        lists = [name for name in ("nodes", "edges") if isinstance(at_path(connection, (name,)), list)]
         if not lists:
             raise
     records = split_records(response, ("data", *path, lists[0]))
@@ -202,7 +202,8 @@ def _whole(response: Response, path: tuple[str, ...]) -> dict[str, Any]:
     return whole
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
+def at_path(value: Any, path: tuple[str, ...]) -> Any:
+    """Return the value at a path of names, None where there is none."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value

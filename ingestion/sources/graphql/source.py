@@ -12,11 +12,14 @@ import msgspec
 
 from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, RunFailed
 from ingestion.http import LONGEST_SLEEP, Auth, Client, Limits, Response, Retry, TransientFailure, Transport
+from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import Answer, ArgumentPaginator, nested
+from ingestion.sources.arguments import arguments_of, refuse_links, shown
 from ingestion.sources.files.reading import patiently
-from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, summary
+from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
+from ingestion.sources.graphql.connections import PAGE_INFO
 from ingestion.sources.graphql.throttling import is_throttled, wait_by_headers, wait_for_budget
+from ingestion.sources.shaping import digest_of
 from ingestion.types import Cursor, Page
 
 # "GraphQL over HTTP": many servers tell what is wrong with a query in the body of a 400, some in one of a 422.
@@ -41,7 +44,7 @@ class GraphQL:
     url: str | Callable[[], str]
     query: str
     records: tuple[str, ...]
-    pagination: ArgumentPaginator
+    pagination: Paginator
     variables: Mapping[str, Any] = field(default_factory=dict)
     operation: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class GraphQL:
     transport: Transport = field(default_factory=Transport)
 
     def __post_init__(self) -> None:
+        refuse_links(self.pagination, "GraphQL")
         if self.partial not in ("fail", "reject"):
             raise ConfigurationError(f"GraphQL: partial is {self.partial!r}, expected 'fail' or 'reject'")
         if found := _WRITING.search(_outermost(self.query)):
@@ -90,7 +94,7 @@ class GraphQL:
         )
 
     def _body(self, at: Cursor) -> bytes:
-        asked = {"query": self.query, "variables": nested(self.variables, self.pagination.params(at))}
+        asked = {"query": self.query, "variables": arguments_of(self.pagination, at, self.variables)}
         return _encode(asked | ({"operationName": self.operation} if self.operation else {}))
 
     def _page(self, reader: Reader, envelope: Envelope, at: Cursor) -> Page:
@@ -102,20 +106,40 @@ class GraphQL:
             if envelope.problems:
                 raise RunFailed("graphql_errors", summary(envelope.problems)) from None
             raise
-        answer = Answer(
+        received = Received(
             headers=envelope.response.headers,
             records=len(nodes.records),
-            value=partial(reader.look, envelope.response),
-            page_info=nodes.page_info,
+            value=partial(_value, reader, envelope.response, nodes),
+            last=partial(_last, nodes),
         )
-        following = partial(self.pagination.following, at["at"], answer)
         return Page(
             number=at["pages"] + 1,
             records=nodes.records,
             size_bytes=len(envelope.response.body),
-            following=loops.advance(at, loops.digest_of(nodes.records), following, max_pages=self.max_pages),
+            following=loops.advance(
+                at,
+                digest_of(nodes.records),
+                partial(self.pagination.following, at["at"], received),
+                max_pages=self.max_pages,
+                shown=partial(shown, self.pagination),
+            ),
             refused=_refused(envelope.problems, nodes, self.records),
         )
+
+
+def _value(reader: Reader, response: Response, nodes: Nodes, path: tuple[str, ...]) -> Any:
+    """Return what a paginator asks for: of the connection's own `pageInfo`, else below `data`."""
+    if path[0] != PAGE_INFO:
+        return reader.look(response, path)
+    return at_path(nodes.page_info, path[1:])
+
+
+def _last(nodes: Nodes) -> Any:
+    """Return the last record, decoded; None where there is none, or where it is no JSON."""
+    try:
+        return msgspec.json.decode(bytes(nodes.records[-1])) if nodes.records else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _ask(client: Client, url: str, body: bytes, reader: Reader) -> Envelope:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ingestion.http import LONGEST_WAIT
+from ingestion.http.waiting import retry_after
 from ingestion.sources.graphql.answers import Problem
 
 # Shopify, GitHub, Linear, and what others have made of them.
@@ -34,10 +35,9 @@ def wait_for_budget(extensions: Mapping[str, Any]) -> timedelta:
 
 
 def wait_by_headers(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Return what the headers of a throttled answer ask for: `Retry-After` in seconds, or when GitHub resets them."""
-    after = headers.get("retry-after", "")
-    if after.isascii() and after.isdigit():
-        return min(timedelta(seconds=int(after[:9])), LONGEST_WAIT)
+    """Return what the headers of a throttled answer ask for: `Retry-After`, or the time that GitHub names."""
+    if (after := retry_after(headers.get("retry-after"))) is not None:
+        return after
     reset = headers.get("x-ratelimit-reset", "")
     if headers.get("x-ratelimit-remaining") != "0" or not (reset.isascii() and reset.isdigit()):
         return None

@@ -30,13 +30,13 @@ class Transport:
         Raises:
             RunFailed: `wsdl`, it is somewhere else, or not there.
         """
-        if _is_url(self._wsdl):
+        if is_url(self._wsdl):
             if _origin(url) != _origin(self._wsdl):
                 raise RunFailed("wsdl", f"it imports {_without_query(url)}, which is at another origin: it is not read")
             return self._client.get(url, {}).body
         folder = Path(self._wsdl).resolve().parent
         path = Path(url).resolve()
-        if _is_url(url) or not path.is_relative_to(folder):
+        if is_url(url) or not path.is_relative_to(folder):
             raise RunFailed("wsdl", f"it imports {_without_query(url)}, which is not in its folder: put a copy there")
         try:
             return path.read_bytes()
@@ -104,7 +104,7 @@ def connect(  # noqa: PLR0913 - what a service is found by
         raise RunFailed("wsdl", f"it cannot be read: {type(error).__name__}: {str(error)[:_SHOWN]}") from error
     chosen = _port(found, service, port, operation)
     address = url or chosen.binding_options.get("address") or ""
-    if url is None and _is_url(wsdl) and _origin(address) != _origin(wsdl):
+    if url is None and is_url(wsdl) and _origin(address) != _origin(wsdl):
         raise ConfigurationError(
             f"the WSDL says that the service is at {_without_query(address)}, which is another origin than its own: "
             "set url when that is right"
@@ -145,7 +145,8 @@ def _answers(operation: Any) -> dict[str, Shape]:
     return dict(whole.children) if body.qname.localname == "Body" else {body.qname.localname: whole}
 
 
-def _is_url(location: str) -> bool:
+def is_url(location: str) -> bool:
+    """Tell whether a WSDL is somewhere else, and not in a file."""
     return urlsplit(location).scheme in ("http", "https")
 
 

@@ -5,16 +5,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Client, Limits, Response, Retry, TransientFailure
+from ingestion.http import Auth, Client, Limits, Response, Retry, TransientFailure, Transport
+from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import Answer, ArgumentPaginator, nested
+from ingestion.sources.arguments import arguments_of, refuse_links, shown
 from ingestion.sources.files.reading import patiently
+from ingestion.sources.shaping import digest_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
 from ingestion.sources.soap.records import Reader
-from ingestion.sources.soap.services import ANSWERS, Service, connect
+from ingestion.sources.soap.services import ANSWERS, Service, connect, is_url
 from ingestion.types import Cursor, Page
 
 log = structlog.get_logger(__name__)
@@ -39,7 +42,7 @@ class Soap:
     wsdl: str | Callable[[], str]
     operation: str
     records: tuple[str, ...]
-    pagination: ArgumentPaginator
+    pagination: Paginator
     arguments: Mapping[str, Any] = field(default_factory=dict)
     lists: tuple[str, ...] = ()
     service: str | None = None
@@ -52,8 +55,11 @@ class Soap:
     retry: Retry = field(default_factory=Retry)
     limits: Limits = field(default_factory=Limits)
     max_pages: int = 1_000_000
+    auth: Auth | None = None
+    transport: Transport = field(default_factory=Transport)
 
     def __post_init__(self) -> None:
+        refuse_links(self.pagination, "Soap")
         given: tuple[object, object] = self.records, self.lists  # one text alone is text, whatever the annotation says
         if not self.records or any(isinstance(names, str) for names in given):
             raise ConfigurationError("Soap needs the names on the way to its records, and names of lists, as tuples")
@@ -68,18 +74,29 @@ class Soap:
             RunFailed: `soap_fault`, or the answer is not what the feed expects.
         """
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
-        # Tried again from outside, as each try of a user name token has a nonce of its own.
-        once = replace(self.retry, attempts=1)
-        with Client(retry=once, limits=self.limits, headers=self.headers) as client:
+        with self._client() as client:
             service = patiently(self.retry, lambda: _one_try(lambda: self._connect(client)))
             reader = Reader(answers=service.answers, path=self.records, lists=frozenset(self.lists))
             reader.check()
             while at:
-                arguments = nested(self.arguments, self.pagination.params(at["at"]))
+                arguments = arguments_of(self.pagination, at["at"], self.arguments)
                 response, opened = patiently(self.retry, partial(_ask, service, arguments))
                 page = self._page(reader, response, opened, at)
                 yield page
                 at = page.following
+
+    def _client(self) -> Client:
+        # The address in a WSDL that is a file is as much the feed's own as the file is.
+        declared = [_called(given) for given in (self.wsdl, self.url) if given is not None]
+        return Client(
+            # Tried again from outside, as each try of a user name token has a nonce of its own.
+            retry=replace(self.retry, attempts=1),
+            limits=self.limits,
+            headers=self.headers,
+            auth=self.auth,
+            transport=self.transport,
+            origins=tuple(filter(is_url, declared)),
+        )
 
     def _connect(self, client: Client) -> Service:
         token = None
@@ -100,13 +117,23 @@ class Soap:
         if opened.attachments:
             log.warning("attachments are not loaded", operation=self.operation, page=number, number=opened.attachments)
         records = reader.records(opened.answer)
-        answer = Answer(headers=response.headers, records=len(records), value=partial(reader.look, opened.answer))
-        following = partial(self.pagination.following, at["at"], answer)
+        received = Received(
+            headers=response.headers,
+            records=len(records),
+            value=partial(reader.look, opened.answer),
+            last=lambda: msgspec.json.decode(bytes(records[-1])) if records else None,
+        )
         return Page(
             number=number,
             records=records,
             size_bytes=len(response.body),
-            following=loops.advance(at, loops.digest_of(records), following, max_pages=self.max_pages),
+            following=loops.advance(
+                at,
+                digest_of(records),
+                partial(self.pagination.following, at["at"], received),
+                max_pages=self.max_pages,
+                shown=partial(shown, self.pagination),
+            ),
         )
 
 
