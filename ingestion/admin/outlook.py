@@ -1,6 +1,6 @@
 """What is known of a feed besides its row: its declaration, its last run and its next one. No query per feed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -35,7 +35,8 @@ def outlooks(states: Sequence[FeedState]) -> dict[int, Outlook]:
     """Return the outlook of each feed by its id, with two queries for the runs and those for the schedules."""
     declared = {feed.name: feed for feed in feeds.declared()}
     next_runs: dict[str, datetime] = import_string(settings.INGESTION_NEXT_RUNS)()
-    last_runs = {run.feed_id: run for run in Run.objects.filter(pk__in=_newest_of(states))}
+    shown = FeedState.objects.filter(pk__in=[state.pk for state in states])
+    last_runs = {run.feed_id: run for run in Run.objects.filter(pk__in=_newest_of(shown))}
     return {
         state.pk: Outlook(
             declared=declared.get(state.name),
@@ -53,10 +54,9 @@ def in_last_state(states: QuerySet[FeedState], state: str | None) -> QuerySet[Fe
     return states.filter(runs__pk__in=_newest_of(states), runs__state=state)
 
 
-def _newest_of(states: Iterable[FeedState]) -> list[int]:
+def _newest_of(states: QuerySet[FeedState]) -> list[int]:
     """Return the newest run of each feed. As a part of the query for the runs, all of them would be read."""
-    feeds_shown = FeedState.objects.filter(pk__in=[state.pk for state in states])
-    return [pk for pk in feeds_shown.order_by().values_list(NEWEST_RUN, flat=True) if pk is not None]
+    return [pk for pk in states.order_by().values_list(NEWEST_RUN, flat=True) if pk is not None]
 
 
 def source_text(feed: Feed) -> str:

@@ -24,7 +24,16 @@ from django.conf import settings
 print(json.dumps({name: getattr(settings, name) for name in sys.argv[1:]}))
 """
 # Set by the system, or by the project (its Makefile, its tests) for its own processes.
-NOT_OURS = {"PATH", "HOME", "LANG", "DJANGO_SETTINGS_MODULE", "PYTHONPATH", "UP_STARTED_AT"}
+NOT_OURS = {
+    "PATH",
+    "HOME",
+    "LANG",
+    "DJANGO_SETTINGS_MODULE",
+    "PYTHONPATH",
+    "UP_STARTED_AT",
+    "BENCH_RANGE_PAGES",
+    "FAULT_POINTS",
+}
 
 
 @pytest.fixture(scope="module")
