@@ -9,18 +9,22 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
+import structlog
 
 from ingestion.errors import ConfigurationError
 from ingestion.http import Answers, Auth, Client, Limits, Response, Retry, Transport
-from ingestion.pagination import Paginator, Received
+from ingestion.pagination import OffsetLimit, PageNumber, PageRange, Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
+from ingestion.sources.overlaps import begins_within, tail_of
 from ingestion.sources.shaping import Cut, Shape
 from ingestion.sources.splitting import value_at
 from ingestion.types import Cursor, Page, Recall
 from ingestion.unchanged import Remembered
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,7 @@ class JsonApi:
         """Yield the pages as `pages` does, with a client that is open."""
         asking, shape = self._asking(), self._shape()
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
+        is_counted, tail = isinstance(self.pagination, PageNumber | PageRange | OffsetLimit), b""
         while at:
             asked = asking.page(at["at"])
             response = client.request(
@@ -127,6 +132,13 @@ class JsonApi:
             )
             read = _Read(source=self, asking=asking, shape=shape, asked=asked, response=response, at=at)
             page = read.page() if recall is None else read.known_page(recall)
+            if is_counted:
+                if begins_within(page.records, tail):
+                    log.warning(
+                        "a record came on two pages in a row", request=asking.shown(asked.added), page=page.number
+                    )
+                    is_counted = False
+                tail = tail_of(page.records)
             yield page
             at = page.following
 

@@ -9,6 +9,8 @@ from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.http import Retry, Transport
 from ingestion.pagination import Keyset, LinkHeader, NextCursor, NextUrl, OffsetLimit, PageNumber
 from ingestion.sources import JsonApi
+from ingestion.sources.overlaps import begins_within, tail_of
+from ingestion.types import Record, Records
 from tests.remote import Remote, Reply, json_list
 
 ORDERS = [{"id": number, "code": f"o{number}"} for number in range(1, 24)]
@@ -137,6 +139,60 @@ def test_the_next_page_after_one_with_a_bad_record_is_found():
         pages = list(api(remote, NextCursor(param="after", cursor=("next",)), records=("orders",)).pages(None))
     assert [len(page.records) for page in pages] == [2, 1]
     assert remote.queries == [{}, {"after": "b"}]
+
+
+# An order that does not hold
+
+MOVED = "a record came on two pages in a row"
+
+
+def inserting(count):
+    """Serve pages of 10 while so many records are inserted at the front with each request."""
+
+    def answer(request):
+        number = int(request.query["page"])
+        new = [{"id": -n} for n in range((number - 1) * count, 0, -1)]
+        return Reply(body=json_list([*new, *ORDERS][number * 10 - 10 : number * 10]))
+
+    return answer
+
+
+@pytest.mark.parametrize(("inserted", "logged"), [(0, 0), (1, 1), (3, 1)])
+def test_records_that_are_inserted_while_pages_are_read_are_told_once(inserted, logged, caplog):
+    with Remote(inserting(inserted)) as remote:
+        found = read(api(remote, PageNumber(param="page", size=10), params={"key": "hush"}))
+        assert [order for order in ORDERS if order not in found] == []
+    told = [line for line in caplog.messages if MOVED in line]
+    assert len(told) == logged
+    assert "hush" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("first", "before", "expected"),
+    [
+        (b'{"id":2}', b'[{"id":1},{"id":2}]', True),
+        (b'{"id":2}', b'[{"id":2} , {"id":1}]', True),
+        (b'{"id":2}', b'[{"id":1}]', False),
+        # Inside another record.
+        (b'{"id":2}', b'[{"of":{"id":2}}]', False),
+        (b"2", b"[12]", False),
+        (b"2", b"[1, 2]", True),
+    ],
+)
+def test_a_record_at_the_seam_is_recognised(first, before, expected):
+    tail = tail_of(Records(before))
+    assert begins_within(Records(b"[" + first + b"]"), tail) is expected
+    assert begins_within([Record(first)], tail_of([*Records(before)])) is expected
+
+
+def test_the_seam_is_looked_at_as_far_as_64_kib():
+    many = [{"id": number, "text": "x" * 1000} for number in range(100)]
+    tail = tail_of(Records(json_list(many)))
+    assert len(tail) == 65_536
+    assert begins_within(Records(json_list(many[50:51])), tail)
+    assert not begins_within(Records(json_list(many[:1])), tail)
+    assert not begins_within(Records(b"[]"), tail)
+    assert not begins_within(Records(json_list(many)), b"")
 
 
 # What proves that something is wrong
