@@ -66,7 +66,7 @@ faults: $(DEV)
 	@$(PY) -m tests.faults $(ARGS)
 
 # What sources may need and the core does without: the tests need all of it.
-SOURCES := --extra s3 --extra sftp --extra xml --extra excel --extra big-json --extra soap
+SOURCES := --extra s3 --extra sftp --extra xml --extra excel --extra big-json --extra credentials --extra soap
 
 lock: $(DEV)
 	$(call compile,core)

@@ -1,5 +1,7 @@
 """Django settings. Everything that varies is read from the environment here, and listed in .env.example."""
 
+import base64
+import hashlib
 import os
 from datetime import timedelta
 from functools import partial
@@ -150,6 +152,11 @@ ALLOWED_PRIVATE_HOSTS = [
     ),
     *(["127.0.0.0/8", "::1"] if LOCAL else []),
 ]
+
+# Keys of stored credentials, the newest first: Note [Keys]. On a developer's machine one is made of the secret key.
+CREDENTIAL_KEYS = env.list("CREDENTIAL_KEYS", default=[]) or (
+    [base64.urlsafe_b64encode(hashlib.sha256(b"credentials:" + SECRET_KEY.encode()).digest()).decode()] if LOCAL else []
+)
 
 # A slice ends itself after a minute; the limits below only catch one that hangs.
 SLICE_SECONDS = 60

@@ -392,3 +392,18 @@ class RememberedPages(models.Model):
 
     def __str__(self) -> str:
         return f"pages from {self.first} on of {self.memory}"
+
+
+class Credential(models.Model):
+    """A secret that a remote replaces, such as a refresh token: see Note [Keys]. Shown nowhere."""
+
+    name = models.CharField(max_length=100, unique=True)
+    sealed = models.BinaryField()
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Final, Literal
 
 from django.apps import apps
@@ -84,16 +85,28 @@ def env_url(name: str, path: str = "") -> Callable[[], str]:
 def env_text(name: str) -> Callable[[], str]:
     """Take a value, such as a secret, from the setting or environment variable `name`, when a run needs it.
 
-    The function returned raises ConfigurationError when the variable is unset.
+    Where that is unset, from the file that `name` with `_FILE` names, without the newline at its end.
+
+    The function returned raises ConfigurationError when there is neither.
     """
 
     def resolve() -> str:
-        text = getattr(settings, name, "") or os.environ.get(name, "")
+        text = getattr(settings, name, "") or os.environ.get(name, "") or _text_of_file(name)
         if not text:
             raise ConfigurationError(f"{name} is not set: put its value into the environment")
         return str(text)
 
     return resolve
+
+
+def _text_of_file(name: str) -> str:
+    path = os.environ.get(f"{name}_FILE", "")
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the file that {name}_FILE names cannot be read ({type(error).__name__})") from None
 
 
 def declared() -> list[Feed]:

@@ -268,12 +268,25 @@ class Client:
                 request = _redirected(request, redirect.status, url, is_own=is_own)
         raise RunFailed("redirect", f"{where}: more than {self.transport.redirects} redirects")
 
-    def _once(self, request: Request, where: str, is_own: bool, read: Callable[[httpx.Response, ExitStack], T]) -> T:
+    def _once(
+        self,
+        request: Request,
+        where: str,
+        is_own: bool,
+        read: Callable[[httpx.Response, ExitStack], T],
+        *,
+        follows: bool = True,
+    ) -> T:
         client = self._httpx if is_own else self._stranger
         stream = client.stream(request.method, request.url, content=request.body, headers=request.headers or None)
         with self._deadline(where), _translated(where), ExitStack() as stack:
             response = stack.enter_context(stream)
-            if self.transport.redirects and response.status_code in _REDIRECTS and "Location" in response.headers:
+            if (
+                follows
+                and self.transport.redirects
+                and response.status_code in _REDIRECTS
+                and "Location" in response.headers
+            ):
                 raise _Redirected(response.status_code, response.headers["Location"])
             return read(response, stack)
 
@@ -291,7 +304,7 @@ class Client:
             return self._received(response, where)
 
         where = f"{request.method} {_shown(request.url)}"
-        return self._once(request, where, False, read)
+        return self._once(request, where, False, read, follows=False)
 
     def _whole(self, response: httpx.Response, where: str, answers: Collection[int]) -> Response:
         meaning = "succeed" if response.status_code in answers else self.answers.meaning(response.status_code)

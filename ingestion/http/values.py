@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from ingestion.errors import IngestionError
 
@@ -138,6 +138,14 @@ class Auth(Protocol):
             send: asks a remote without credentials, such as for a token. It returns every response, whatever its
                 status, and raises RetryLater, RunFailed or ConfigurationError when there is none.
         """
+
+
+@runtime_checkable
+class QueryAuth(Auth, Protocol):
+    """Credentials of which some are parameters of the query."""
+
+    def query(self) -> Mapping[str, str]:
+        """Return the parameters, so that links to further pages can be stored without them."""
 
 
 class TransientFailure(IngestionError):

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from ingestion.errors import ConfigurationError
-from ingestion.http import Answers, Auth, Client, Limits, Response, Retry, Transport
+from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Response, Retry, Transport
 from ingestion.pagination import OffsetLimit, PageNumber, PageRange, Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
@@ -90,9 +90,9 @@ class JsonApi:
         return self.url if isinstance(self.url, str) else self.url()
 
     def _asking(self) -> Asking:
-        return Asking(
-            method=self.method, url=self.address(), params=self.params, body=self.body, pagination=self.pagination
-        )
+        # A key that is a parameter is kept out of cursors like the feed's own parameters.
+        params = {**self.params, **self.auth.query()} if isinstance(self.auth, QueryAuth) else self.params
+        return Asking(method=self.method, url=self.address(), params=params, body=self.body, pagination=self.pagination)
 
     def _shape(self) -> Shape:
         return Shape(

@@ -59,7 +59,7 @@ def test_quoted_messages_are_messages_of_the_code(heading):
         assert is_known or hasattr(httpx, quoted) or hasattr(django.db, quoted), f"nothing says {quoted!r}"
 
 
-@pytest.mark.parametrize("module", ["feeds", "sources", "pagination", "parts", "cleaning"])
+@pytest.mark.parametrize("module", ["auth", "feeds", "sources", "pagination", "parts", "cleaning"])
 def test_each_public_name_is_in_the_guide_to_feeds(module):
     found = importlib.import_module(f"ingestion.{module}")
     exported = getattr(found, "__all__", None) or [

@@ -1,0 +1,141 @@
+"""OAuth 2 (RFC 6749) without a browser: client credentials, and refresh tokens that somebody was given once."""
+
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final, Literal
+from urllib.parse import quote, urlencode
+
+import structlog
+
+from ingestion import credentials
+from ingestion.auth.schemes import Secret, Send
+from ingestion.auth.tokens import Token, read_token
+from ingestion.credentials import Locked
+from ingestion.errors import ConfigurationError
+from ingestion.http import Request
+
+log = structlog.get_logger(__name__)
+
+# Tokens of client credentials, for all feeds and slices of this process.
+_granted: Final[dict["ClientCredentials", Token]] = {}
+_granting: Final = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientCredentials:
+    """Get tokens for the client itself (RFC 6749, 4.4); each process has one, until it has to be replaced.
+
+    Args:
+        client_auth: where id and secret go: `"basic"` or `"body"` (RFC 6749, 2.3.1).
+        params: other fields of the request for a token, such as `(("audience", "…"),)`.
+    """
+
+    token_url: str
+    client_id: str
+    client_secret: Secret
+    scope: str = ""
+    client_auth: Literal["basic", "body"] = "basic"
+    params: tuple[tuple[str, str], ...] = ()
+
+    def signer(self, send: Send) -> "_Signer":
+        return _Signer(lambda refused: self._token(send, refused))
+
+    def _token(self, send: Send, refused: str) -> Token:
+        now = datetime.now(UTC)
+        with _granting:
+            known = _granted.get(self)
+            if known is None or not known.is_good(now) or known.access == refused:
+                fields = {"grant_type": "client_credentials", **dict(self.params)}
+                known = _asked(self, send, fields, now)
+                _granted[self] = known
+            return known
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshToken:
+    """Get tokens with a refresh token (RFC 6749, 6) that `manage.py credentials set NAME` has stored.
+
+    All workers use the same token: the row of the credential is locked while one of them replaces it, and the new
+    refresh token is committed, encrypted, before the new access token is used.
+    """
+
+    name: str
+    token_url: str
+    client_id: str
+    client_secret: Secret | None = None
+    scope: str = ""
+    client_auth: Literal["basic", "body"] = "basic"
+    params: tuple[tuple[str, str], ...] = field(default=())
+
+    def signer(self, send: Send) -> "_Signer":
+        return _Signer(lambda refused: self._token(send, refused))
+
+    def _token(self, send: Send, refused: str) -> Token:
+        with credentials.locked(self.name) as row:
+            now = datetime.now(UTC)
+            known = _stored(row)
+            if known.is_good(now) and known.access != refused:
+                return known
+            if not known.refresh:
+                raise ConfigurationError(f"the credential {self.name} holds no refresh token: set it again")
+            fields = {"grant_type": "refresh_token", "refresh_token": known.refresh, **dict(self.params)}
+            fresh = _asked(self, send, fields, now)
+            # A reply without a refresh token keeps the old one (RFC 6749, 6).
+            fresh = replace(fresh, refresh=fresh.refresh or known.refresh)
+            row.save(
+                {
+                    "refresh": fresh.refresh,
+                    "access": fresh.access,
+                    "replace_at": fresh.replace_at.isoformat() if fresh.replace_at else "",
+                }
+            )
+        log.info("refreshed credential", credential=self.name)
+        return fresh
+
+
+def _stored(row: Locked) -> Token:
+    at = row.values.get("replace_at")
+    return Token(
+        access=row.values.get("access", ""),
+        refresh=row.values.get("refresh", ""),
+        replace_at=datetime.fromisoformat(at) if at else None,
+    )
+
+
+def _asked(client: ClientCredentials | RefreshToken, send: Send, fields: Mapping[str, str], now: datetime) -> Token:
+    """Ask the token's server once."""
+    secret = client.client_secret() if client.client_secret is not None else ""
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    form = {**fields, **({"scope": client.scope} if client.scope else {})}
+    if client.client_auth == "basic" and secret:
+        pair = f"{quote(client.client_id, safe='')}:{quote(secret, safe='')}"
+        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+    else:
+        form |= {"client_id": client.client_id, **({"client_secret": secret} if secret else {})}
+    request = Request(method="POST", url=client.token_url, headers=headers, body=urlencode(form).encode())
+    where = f"the token server of {client.client_id}"
+    return read_token(send(request), where, now)
+
+
+class _Signer:
+    """Signs with an access token, and gets another when it is refused or about to end.
+
+    `token` is given the access token that was refused, or an empty text.
+    """
+
+    def __init__(self, token: Callable[[str], Token]) -> None:
+        self._source = token
+        self._token: Token | None = None
+
+    def sign(self, request: Request) -> Request:
+        if self._token is None or not self._token.is_good(datetime.now(UTC)):
+            self._token = self._source("")
+        return replace(request, headers={**request.headers, "Authorization": f"Bearer {self._token.access}"})
+
+    def renew(self) -> bool:
+        refused = self._token.access if self._token else ""
+        self._token = self._source(refused)
+        return self._token.access != refused
