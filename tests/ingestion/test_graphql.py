@@ -295,6 +295,18 @@ def test_errors_may_reject_the_records_that_they_are_about(query):
     assert "abc123" not in page.refused[1].detail
 
 
+@pytest.mark.parametrize("partial", ["fail", "reject"])
+def test_what_was_sent_is_not_shown_when_the_server_says_it_back(partial):
+    said = "Variable 'key' got s3cret-m4rker, header s3cret-h3ader"
+    document = {"data": {"items": [{"v": 1}]}, "errors": [{"message": said, "path": ["items", 0]}]}
+    options = {"variables": {"in": {"keys": ["s3cret-m4rker"]}}, "headers": {"X-Key": "s3cret-h3ader"}}
+    if partial == "fail":
+        told = refused(document, **options).message
+    else:
+        told = answered(document, partial=partial, **options)[0].refused[0].detail
+    assert "Variable 'key' got …, header …" in told
+
+
 def test_an_error_about_no_record_fails_the_run_nevertheless():
     document = {"data": {"items": [{"v": 1}]}, "errors": [{"message": "a shard is down", "path": ["items"]}]}
     assert refused(document, partial="reject").code == "graphql_errors"

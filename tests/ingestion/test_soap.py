@@ -359,6 +359,24 @@ def test_a_user_name_token_goes_with_every_request_and_is_new_for_each(digest):
     assert len(set(stock.nonces)) == (4 if digest else 0)
 
 
+def test_what_was_sent_is_not_shown_when_the_service_says_it_back():
+    said = "no warehouse s3cret-m4rker, header s3cret-h3ader, password s3cret-passw0rd"
+    options = {
+        "arguments": {"request": {"warehouse": "s3cret-m4rker"}},
+        "headers": {"X-Key": "s3cret-h3ader"},
+        "user": USER,
+        "password": lambda: PASSWORD,
+    }
+    with serve(Stock(items=[], special=lambda page, namespace: Reply(500, fault(said)))) as remote:
+        with pytest.raises(RunFailed) as raised:
+            read(source(remote, **options))
+        assert "no warehouse …, header …, password" in raised.value.message
+        wrong = {"request": {"page": 1, "size": 1, "other": "s3cret-m4rker"}}
+        with pytest.raises(ConfigurationError, match="do not fit the operation") as refused:
+            read(source(remote, **options | {"pagination": SinglePage(), "arguments": wrong}))
+        assert "m4rker" not in str(refused.value)
+
+
 def test_requests_for_the_wsdl_and_for_pages_are_signed():
     stock = Stock(items=items(3))
 

@@ -14,7 +14,7 @@ from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, Run
 from ingestion.http import LONGEST_SLEEP, Auth, Client, Limits, Response, Retry, TransientFailure, Transport
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import arguments_of, refuse_links, shown
+from ingestion.sources.arguments import arguments_of, refuse_links, secrets_in, shown
 from ingestion.sources.files.reading import patiently
 from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
 from ingestion.sources.graphql.connections import PAGE_INFO
@@ -71,7 +71,7 @@ class GraphQL:
             RunFailed: `graphql_errors`, or the answer is not what the feed expects.
         """
         url = self.url if isinstance(self.url, str) else self.url()
-        reader = Reader(self.records)
+        reader = Reader(self.records, secrets_in(self.variables, self.headers))
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
         with self._client(url) as client:
             while at:

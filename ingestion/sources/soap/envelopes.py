@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ingestion.errors import RunFailed
 from ingestion.http import Response
+from ingestion.sources.arguments import hidden
 from ingestion.sources.files.extras import needed
 from ingestion.sources.splitting import shown
 
@@ -21,8 +22,8 @@ class Opened:
     attachments: int
 
 
-def open_envelope(response: Response) -> Opened:
-    """Return what answers in a SOAP response.
+def open_envelope(response: Response, secrets: frozenset[str]) -> Opened:
+    """Return what answers in a SOAP response. Messages have no `secrets`.
 
     Raises:
         RunFailed: `soap_fault`, `xml_dtd`, `not_xml`, `encoding`, `shape` when it is no envelope.
@@ -36,7 +37,7 @@ def open_envelope(response: Response) -> Opened:
     if answer is None:
         raise RunFailed("shape", "the SOAP envelope has an empty body")
     if local_name(answer) == "Fault" and _namespace(answer) in ENVELOPES:
-        raise RunFailed("soap_fault", _reason(answer))
+        raise RunFailed("soap_fault", _reason(answer, secrets))
     return Opened(answer=answer, attachments=attachments)
 
 
@@ -89,10 +90,10 @@ def _document_type() -> RunFailed:
     return RunFailed("xml_dtd", "the response has a document type, which may define entities; it is not read")
 
 
-def _reason(fault: Any) -> str:
+def _reason(fault: Any, secrets: frozenset[str]) -> str:
     """Return code and text of a Fault of either version, without what may be a secret."""
     code = _text(fault, "faultcode") or _text(fault, "Code", "Value")
-    said = _text(fault, "faultstring") or _text(fault, "Reason", "Text")
+    said = hidden(_text(fault, "faultstring") or _text(fault, "Reason", "Text"), secrets)
     return f"{shown(said.encode())} ({code[:80]})" if code else shown(said.encode())
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from ingestion.errors import ConfigurationError, IngestionError, RunFailed
 from ingestion.http import Client, Response
+from ingestion.sources.arguments import hidden, secrets_in
 from ingestion.sources.files.extras import needed
 from ingestion.sources.soap.records import Shape
 
@@ -68,9 +69,12 @@ class Service:
             response: Response = self._ask(**arguments)
         except IngestionError:
             raise
-        except (errors.Error, TypeError, ValueError, KeyError) as error:
-            said = str(error)[:_SHOWN]
-            raise ConfigurationError(f"the arguments do not fit the operation {self._operation}: {said}") from error
+        except (errors.Error, TypeError) as error:  # which name elements
+            said = hidden(str(error), secrets_in(arguments))[:_SHOWN]
+            raise ConfigurationError(f"the arguments do not fit the operation {self._operation}: {said}") from None
+        except (ArithmeticError, ValueError, KeyError) as error:  # which quote values
+            said = f"a value is not of its element's type ({type(error).__name__})"
+            raise ConfigurationError(f"the arguments do not fit the operation {self._operation}: {said}") from None
         return response
 
 

@@ -12,7 +12,7 @@ from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Auth, Client, Limits, Response, Retry, TransientFailure, Transport
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import arguments_of, refuse_links, shown
+from ingestion.sources.arguments import arguments_of, refuse_links, secrets_in, shown
 from ingestion.sources.files.reading import patiently
 from ingestion.sources.shaping import digest_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
@@ -78,9 +78,10 @@ class Soap:
             service = patiently(self.retry, lambda: _one_try(lambda: self._connect(client)))
             reader = Reader(answers=service.answers, path=self.records, lists=frozenset(self.lists))
             reader.check()
+            secrets = secrets_in(self.arguments, self.headers, self.password() if self.password else "")
             while at:
                 arguments = arguments_of(self.pagination, at["at"], self.arguments)
-                response, opened = patiently(self.retry, partial(_ask, service, arguments))
+                response, opened = patiently(self.retry, partial(_ask, service, arguments, secrets))
                 page = self._page(reader, response, opened, at)
                 yield page
                 at = page.following
@@ -141,10 +142,10 @@ def _called(text: str | Callable[[], str]) -> str:
     return text if isinstance(text, str) else text()
 
 
-def _ask(service: Service, arguments: Mapping[str, Any]) -> tuple[Response, Opened]:
+def _ask(service: Service, arguments: Mapping[str, Any], secrets: frozenset[str]) -> tuple[Response, Opened]:
     response = _one_try(lambda: service.ask(arguments))
     try:
-        opened = open_envelope(response)
+        opened = open_envelope(response, secrets)
     except RunFailed as error:
         if error.code == "soap_fault":
             raise
