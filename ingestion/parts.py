@@ -83,12 +83,12 @@ class PageRanges:
         """Ask for pages that can be asked for by number, and for a way to know how many there are."""
         pagination = _divisible(source)
         if pagination is None:
-            return "its pages cannot be asked for by number: PageRanges needs a source with PageNumber"
+            return "its pages cannot be asked for by number: PageRanges needs a source with PageNumber or OffsetLimit"
         if self.pages < 1 or (self.ranges is not None and self.ranges < 1):
             return "PageRanges takes numbers from 1 on"
         if pagination.tells_total == (self.ranges is not None):
             return (
-                "PageRanges needs either a pagination with total_header, to know how many pages there are, or "
+                "PageRanges needs either a pagination with total_header or total, to know how many pages there are, or "
                 "ranges=…, and not both"
             )
         return None

@@ -1,6 +1,6 @@
 """How a remote cuts its collection into pages: pure values that map one response to the next request."""
 
-from ingestion.pagination.counting import OffsetLimit, PageNumber, PageRange, SinglePage
+from ingestion.pagination.counting import OffsetLimit, OffsetRange, PageNumber, PageRange, SinglePage
 from ingestion.pagination.link_header import Link, parse_links
 from ingestion.pagination.links import LinkHeader, NextUrl
 from ingestion.pagination.marks import Keyset, NextCursor
@@ -23,6 +23,7 @@ __all__ = [
     "NextCursor",
     "NextUrl",
     "OffsetLimit",
+    "OffsetRange",
     "PageNumber",
     "PageRange",
     "Paginator",

@@ -123,6 +123,25 @@ class OffsetLimit:
     def values(self, cursor: Cursor) -> dict[str, Any]:
         return {self.param: cursor["offset"]} | ({self.size_param: self.size} if self.size_param else {})
 
+    @property
+    def tells_total(self) -> bool:
+        return bool(self.total_header or self.total)
+
+    def ranges(self, *, pages: int, count: int) -> list[Share]:
+        edges = [self.start + number * pages * self.size for number in range(count)]
+        return [
+            {"first": first, "end": end, "total": None} for first, end in zip(edges, [*edges[1:], None], strict=True)
+        ]
+
+    def ranges_of_total(self, second: Cursor, *, pages: int) -> list[Share]:
+        total = second["total"]
+        if total is None:
+            raise RunFailed("total", f"{_name_of_total(self)} is missing in the first response: it cannot be divided")
+        return [share | {"total": total} for share in self.ranges(pages=pages, count=-(-total // (self.size * pages)))]
+
+    def within(self, share: Share) -> "OffsetRange":
+        return OffsetRange(whole=self, share=share)
+
     def following(self, cursor: Cursor, received: Received) -> Cursor | None:
         total = _total(self, cursor["total"], received)
         offset = cursor["offset"] + received.records
@@ -148,8 +167,15 @@ class PageRange:
         share = self.share
         return self.whole.first() | {"page": share["first"], "received": share["before"], "total": share["total"]}
 
+    @property
+    def place(self) -> Place:
+        return self.whole.place
+
     def params(self, cursor: Cursor) -> dict[str, str]:
         return self.whole.params(cursor)
+
+    def values(self, cursor: Cursor) -> dict[str, Any]:
+        return self.whole.values(cursor)
 
     def following(self, cursor: Cursor, received: Received) -> Cursor | None:
         following = self.whole.following(cursor, received)
@@ -163,6 +189,39 @@ class PageRange:
                 "shorter than the first one was; the next run starts over",
             )
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffsetRange:
+    """Some records of a collection that others read beside it, from one offset to before another.
+
+    Where the remote takes a size, the last page asks for no more than what is left; where it takes none, it may bring
+    records of the next range as well.
+    """
+
+    whole: OffsetLimit
+    share: Share
+
+    @property
+    def place(self) -> Place:
+        return self.whole.place
+
+    def first(self) -> Cursor:
+        return self.whole.first() | {"offset": self.share["first"], "total": self.share["total"]}
+
+    def params(self, cursor: Cursor) -> dict[str, str]:
+        return {name: str(value) for name, value in self.values(cursor).items()}
+
+    def values(self, cursor: Cursor) -> dict[str, Any]:
+        values, end, name = self.whole.values(cursor), self.share["end"], self.whole.size_param
+        return values | {name: min(values[name], end - cursor["offset"])} if name and end is not None else values
+
+    def following(self, cursor: Cursor, received: Received) -> Cursor | None:
+        end = self.share["end"]
+        is_through = end is not None and cursor["offset"] + received.records >= end
+        # What is shorter here is so because less was asked for.
+        following = self.whole.following(cursor | {"full": False} if is_through else cursor, received)
+        return None if is_through else following
 
 
 _Counted = PageNumber | OffsetLimit

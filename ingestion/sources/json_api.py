@@ -13,7 +13,7 @@ import structlog
 
 from ingestion.errors import ConfigurationError
 from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Response, Retry, Transport
-from ingestion.pagination import OffsetLimit, PageNumber, PageRange, Paginator, Received
+from ingestion.pagination import OffsetLimit, OffsetRange, PageNumber, PageRange, Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
@@ -124,7 +124,7 @@ class JsonApi:
         """Yield the pages as `pages` does, with a client that is open."""
         asking, shape = self._asking(), self._shape()
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
-        is_counted, tail = isinstance(self.pagination, PageNumber | PageRange | OffsetLimit), b""
+        is_counted, tail = isinstance(self.pagination, PageNumber | PageRange | OffsetLimit | OffsetRange), b""
         while at:
             asked = asking.page(at["at"])
             response = client.request(

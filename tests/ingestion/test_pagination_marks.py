@@ -63,6 +63,41 @@ def test_every_record_is_received_once_whatever_the_sizes(total, size, cap, star
     assert read == list(range(total))
 
 
+@given(
+    total=st.integers(1, 100),
+    size=st.integers(1, 10),
+    cap=st.integers(1, 10),
+    pages=st.integers(1, 4),
+    told=st.booleans(),
+)
+def test_ranges_of_offsets_read_every_record_once_whatever_the_sizes(total, size, cap, pages, told):
+    whole = OffsetLimit(param="offset", size=size, size_param="limit", total=("total",) if told else ())
+    shares = whole.ranges_of_total({"total": total}, pages=pages) if told else whole.ranges(pages=pages, count=5)
+    read = []
+    for share in json.loads(json.dumps(shares)):
+        part = whole.within(share)
+        cursor = part.first()
+        while cursor is not None:
+            asked = part.values(cursor)
+            records = range(asked["offset"], min(asked["offset"] + min(asked["limit"], cap), total))
+            read += records
+            cursor = part.following(cursor, received(len(records), total=total))
+    assert read == list(range(total))
+
+
+def test_offsets_without_the_total_cannot_be_divided_by_it():
+    with pytest.raises(RunFailed, match=r"meta.total is missing"):
+        TOTAL.ranges_of_total({"total": None}, pages=2)
+    assert (TOTAL.tells_total, OFFSET.tells_total) == (True, False)
+
+
+@pytest.mark.parametrize("kind", [OffsetLimit, PageNumber])
+def test_a_range_asks_where_the_whole_asks(kind):
+    part = kind(param="at", size=10, place="body")
+    part = part.within(part.ranges(pages=2, count=3)[1])
+    assert (part.place, part.values(part.first())) == ("body", {"at": 20 if kind is OffsetLimit else 3})
+
+
 @pytest.mark.parametrize("total", [15, "15", " 15 ", 15.0])
 def test_totals_as_text_are_numbers(total):
     assert len(walk(TOTAL, [received(10, meta_total=total), received(5, meta_total=total)])) == 2

@@ -9,13 +9,13 @@ import stamina
 from ingestion import pipeline
 from ingestion.errors import RunFailed
 from ingestion.models import Part, Run
-from ingestion.pagination import PageNumber, Received, SinglePage
+from ingestion.pagination import OffsetLimit, PageNumber, Received, SinglePage
 from ingestion.parts import PageRanges, Windows
 from ingestion.sources import JsonApi
 from photos.feeds import PHOTOS
 from photos.models import Photo
 from photos.sample_api import photo
-from tests.remote import Remote, json_pages
+from tests.remote import Remote, Reply, json_list, json_pages
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 COUNTED = PageNumber(param="_page", size_param="_limit", size=10, total_header="X-Total-Count")
@@ -131,6 +131,20 @@ def test_ranges_without_a_total_read_every_record_once(sync, records):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_ranges_of_offsets_read_every_record_once(sync):
+    def answer(request):
+        start, size = int(request.query["offset"]), int(request.query["limit"])
+        return Reply(body=json_list(photos(45)[start : start + min(size, 7)]), headers={"X-Total-Count": "45"})
+
+    with Remote(answer) as remote:
+        pagination = OffsetLimit(param="offset", size=10, size_param="limit", total_header="X-Total-Count")
+        summary = sync(remote, PageRanges(pages=2), pagination)
+    assert (summary["state"], summary["read"], summary["inserted"]) == ("succeeded", 45, 45)
+    starts = [int(request.query["offset"]) for request in remote.requests]
+    assert starts == [0, 0, 7, 14, 20, 27, 34, 40]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_records_that_are_added_meanwhile_belong_to_the_last_range(sync):
     served = photos(40)
 
@@ -207,6 +221,7 @@ def test_each_window_is_asked_for_by_its_parameters(sync):
     [
         (PageRanges(pages=2), JsonApi(url="", pagination=COUNTED), None),
         (PageRanges(pages=2, ranges=3), JsonApi(url="", pagination=UNCOUNTED), None),
+        (PageRanges(pages=2), JsonApi(url="", pagination=OffsetLimit(param="at", size=1, total=("n",))), None),
         (PageRanges(pages=2), JsonApi(url="", pagination=UNCOUNTED), "either a pagination with total_header"),
         (PageRanges(pages=2, ranges=3), JsonApi(url="", pagination=COUNTED), "and not both"),
         (PageRanges(pages=0), JsonApi(url="", pagination=COUNTED), "numbers from 1 on"),
