@@ -161,6 +161,8 @@ CREDENTIAL_KEYS = env.list("CREDENTIAL_KEYS", default=[]) or (
 # A slice ends itself after a minute; the limits below only catch one that hangs.
 SLICE_SECONDS = 60
 CELERY_BROKER_URL = REDIS_URL or _addresses().redis_url
+# Where processes count their requests together, as redis-py writes it.
+BUDGETS_URL = CELERY_BROKER_URL.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Longer than the hard time limit: a message must not be delivered again while its task runs.

@@ -18,6 +18,7 @@ import structlog
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import coding
+from ingestion.http.budgets import Budget
 from ingestion.http.deadlines import Watchdog
 from ingestion.http.network import Network
 from ingestion.http.origins import check_redirect, origin_of
@@ -26,6 +27,7 @@ from ingestion.http.values import (
     Auth,
     Limits,
     Meaning,
+    Rate,
     Request,
     Response,
     Retry,
@@ -75,6 +77,7 @@ class Client:
     transport: Transport = field(default_factory=Transport)
     auth: Auth | None = None
     origins: tuple[str, ...] = ()
+    rates: tuple[Rate, ...] = ()
 
     def __post_init__(self) -> None:
         self._bases: dict[tuple[str, ...], tuple[str, str, bool]] = {}
@@ -94,6 +97,7 @@ class Client:
         # For other origins: it has none of the feed's headers.
         self._stranger = self._httpx_client({"User-Agent": _USER_AGENT})
         self._watchdog = Watchdog(self.limits.deadline, self._hang_up)
+        self._budget = Budget(self.rates, self.limits.deadline)
         if self.auth is not None:
             self._signer = self.auth.signer(self._send_unsigned)
         return self
@@ -260,7 +264,10 @@ class Client:
         for _ in range(self.transport.redirects + 1):
             signed = self._signer.sign(request) if is_own and self._signer is not None else request
             try:
-                return self._once(signed, where, is_own, read)
+                if not self.rates:
+                    return self._once(signed, where, is_own, read)
+                with self._budget.spent():
+                    return self._once(signed, where, is_own, read)
             except _Redirected as redirect:
                 url = urljoin(request.url, redirect.location)
                 origin = check_redirect(request.url, url, self.transport.other_origins, self._own_origins, where)

@@ -93,6 +93,15 @@ class Transport:
     other_origins: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """So many requests within any stretch of that length, over all feeds and processes that name it the same."""
+
+    name: str
+    requests: int
+    within: timedelta = timedelta(seconds=1)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """A request as it is sent, without what the connection adds."""

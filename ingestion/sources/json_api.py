@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from ingestion.errors import ConfigurationError
-from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Response, Retry, Transport
+from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Response, Retry, Transport
 from ingestion.pagination import OffsetLimit, OffsetRange, PageNumber, PageRange, Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
@@ -55,6 +55,7 @@ class JsonApi:
     auth: Auth | None = None
     answers: Answers = field(default_factory=Answers)
     transport: Transport = field(default_factory=Transport)
+    rates: tuple[Rate, ...] = ()
 
     def __post_init__(self) -> None:
         has_body = self.body is not None or getattr(self.pagination, "place", "query") == "body"
@@ -112,6 +113,7 @@ class JsonApi:
             headers=self.headers,
             answers=self.answers,
             transport=self.transport,
+            rates=self.rates,
             auth=self.auth,
             origins=(self.address(),),
         )

@@ -115,6 +115,7 @@ def tables_of_arguments():
         (pagination.LinkHeader, "`LinkHeader`: the Link header"),
         (http.Answers, "`ingestion.http.Answers`"),
         (http.Transport, "`ingestion.http.Transport`"),
+        (http.Rate, "part is set aside until then."),
         (parts.PageRanges, "when the collection grows."),
         (parts.Windows, "a run is open-ended."),
     ],

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, RunFailed
-from ingestion.http import LONGEST_SLEEP, Auth, Client, Limits, Response, Retry, TransientFailure, Transport
+from ingestion.http import LONGEST_SLEEP, Auth, Client, Limits, Rate, Response, Retry, TransientFailure, Transport
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, refuse_links, secrets_in, shown
@@ -54,6 +54,7 @@ class GraphQL:
     max_pages: int = 1_000_000
     auth: Auth | None = None
     transport: Transport = field(default_factory=Transport)
+    rates: tuple[Rate, ...] = ()
 
     def __post_init__(self) -> None:
         refuse_links(self.pagination, "GraphQL")
@@ -90,6 +91,7 @@ class GraphQL:
             headers=self.headers,
             auth=self.auth,
             transport=self.transport,
+            rates=self.rates,
             origins=(url,),
         )
 
