@@ -182,6 +182,8 @@ class _Read:
 
     def page(self) -> Page:
         if self.response.is_empty:
+            # It is the end, unless that contradicts what the remote has said before: a total, for one.
+            self._following(0, "", None)
             return Page(number=self.at["pages"] + 1, records=(), size_bytes=0, following=None)
         cut = self.shape.cut(self.response)
         return Page(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ingestion.errors import ConfigurationError, RunFailed
-from ingestion.http import Retry, Transport
+from ingestion.http import Answers, Retry, Transport
 from ingestion.pagination import Keyset, LinkHeader, NextCursor, NextUrl, OffsetLimit, PageNumber
 from ingestion.sources import JsonApi
 from ingestion.sources.overlaps import begins_within, tail_of
@@ -237,6 +237,26 @@ def test_a_total_that_goes_backwards_shows_both_requests():
     assert "total went from 23 to 22" in failed.message
     assert "orders with offset=10; before: " in failed.message
     assert failed.message.endswith("orders with offset=0)")
+
+
+@pytest.mark.parametrize(("total", "code"), [(None, None), ("30", "incomplete"), ("20", None)])
+def test_a_status_that_means_the_end_is_one_unless_the_total_says_otherwise(total, code):
+    def answer(request):
+        number = int(request.query["page"])
+        if number == 3:
+            return Reply(404)
+        return Reply(
+            body=json_list([{"id": number * 10 + n} for n in range(10)]),
+            headers={"X-Total-Count": total} if total else {},
+        )
+
+    with Remote(answer) as remote:
+        pagination = PageNumber(param="page", size=10, total_header="X-Total-Count")
+        source = api(remote, pagination, answers=Answers(empty=frozenset({404})))
+        if code is None:
+            assert len(read(source)) == 20
+        else:
+            assert failure(source).code == code
 
 
 def test_an_endless_source_ends_at_the_cap_with_its_requests():

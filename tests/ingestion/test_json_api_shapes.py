@@ -1,13 +1,14 @@
 """Records that are not a plain list: lines, lists inside records, values around them, children of other records."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Retry
+from ingestion.http import Answers, Retry
 from ingestion.pagination import Keyset, NextCursor, PageNumber, SinglePage
 from ingestion.sources import Csv, ForEach, JsonApi, Ndjson
 from ingestion.sources.shaping import expanded, with_members
@@ -193,6 +194,17 @@ def test_reading_goes_on_at_any_child_and_asks_for_no_parents_again():
             assert [later.number for later in again] == [later.number for later in pages[number:]]
             asked = [request.query.get("page") for request in remote.requests[before:] if request.path == "/shelves"]
             assert None not in asked
+
+
+def test_children_of_a_parent_that_is_gone_are_none_where_the_feed_says_so():
+    def answer(request):
+        return Reply(404) if request.path == "/shelves/b/books" else shelves(request)
+
+    with Remote(answer) as remote:
+        with pytest.raises(RunFailed, match="http_status"):
+            read(children(remote))
+        books = replace(children(remote).source, answers=Answers(empty=frozenset({404})))
+        assert [(book["shelf"], book["n"]) for book in read(children(remote, source=books))] == BOOKS
 
 
 def test_batches_are_asked_for_in_one_request():
