@@ -75,7 +75,7 @@ class Surroundings:
         wait_until(lambda: "http://" in self.stack.text("source"), what="the source's start")
         self._source_url = self.stack.text("source").split("listening on ")[1].split()[0]
         self.to_source = Proxy(int(self._source_url.rsplit(":", 1)[1]))
-        self.stack.environment["FAULTS_URL"] = f"http://127.0.0.1:{self.to_source.port}"
+        self.stack.environment["FAULTS_API_URL"] = f"http://127.0.0.1:{self.to_source.port}"
 
     # The source
 

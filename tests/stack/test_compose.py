@@ -44,7 +44,8 @@ def test_no_secret_stands_in_the_file(file):
     for name, service in file["services"].items():
         for variable, value in service["environment"].items():
             if re.search("PASSWORD|SECRET|KEY|TOKEN|AUTH", variable):
-                assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), (name, variable)
+                # Required, or without a value of its own.
+                assert re.fullmatch(r"\$\{\w+:(\?[^}]+|-)\}", value), (name, variable)
             for password in re.findall("//[^:/@]*:([^@]+)@", value):
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", password), (name, variable)
 

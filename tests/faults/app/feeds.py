@@ -10,7 +10,7 @@ def _feed(name: str) -> Feed:
     return Feed(
         name=name,
         source=JsonApi(
-            url=env_url("FAULTS_URL", f"/{name}"),
+            url=env_url("FAULTS_API_URL", f"/{name}"),
             pagination=PageNumber(param="page", size_param="size", size=100, total_header="X-Total-Count"),
         ),
         columns={name: name for name in ("source", "number", "payload", "hash", "size")},
