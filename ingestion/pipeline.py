@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS: Final = 0.5
 # How often a run in the foreground looks for a part to advance, while others advance the last ones.
 POLL_SECONDS: Final = 0.2
+# How often a wait is written again to a database that does not take it.
+WRITE_AGAIN_SECONDS: Final = 0.5
 # A small page that is rejected whole proves nothing about the feed.
 WHOLE_PAGE_RECORDS: Final = 10
 OUT_OF_MEMORY: Final = (
@@ -166,7 +168,17 @@ def _postpone(part: Part, error: RetryLater, patient: bool) -> State:
         connection.close_if_unusable_or_obsolete()
     if not patient:
         return _fail(part, str(error))
-    return runs.retry_later(part, reason=str(error), wait=error.wait, limit=feeds.get(part.run.feed.name).attempts)
+    limit = feeds.get(part.run.feed.name).attempts
+    given_up_at = time.monotonic() + runs.LEASE.total_seconds()
+    while True:
+        try:
+            return runs.retry_later(part, reason=str(error), wait=error.wait, limit=limit)
+        except (DatabaseError, InterfaceError) as refused:
+            # Mostly the database that was the reason for the wait. Unwritten, the part would stay owned for a lease.
+            if connection.in_atomic_block or not sqlstates.is_transient(refused) or time.monotonic() > given_up_at:
+                raise
+            connection.close()
+            time.sleep(WRITE_AGAIN_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)

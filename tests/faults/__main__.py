@@ -41,7 +41,7 @@ def run(cases: list[Case], *, seed: int | None, strikes: int) -> list[Outcome]:
     around: Surroundings | None = None
     try:
         for case in cases:
-            around = around or Surroundings(Path(tempfile.mkdtemp(prefix="faults-")))
+            around = around or Surroundings(_folder())
             trial = Trial(around, random.randrange(2**31) if seed is None else seed, strikes)
             print(f"{case.fault}: {case.name} (seed {trial.seed})", flush=True)
             outcomes.append(_outcome(case, trial))
@@ -53,6 +53,13 @@ def run(cases: list[Case], *, seed: int | None, strikes: int) -> list[Outcome]:
         if around is not None:
             around.close()
     return outcomes
+
+
+def _folder() -> Path:
+    """Return a new folder that the database's user may pass."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    folder.chmod(0o711)
+    return folder
 
 
 def _outcome(case: Case, trial: Trial) -> Outcome:

@@ -1,4 +1,4 @@
-"""Beat killed, doubled, late, without its database or without the broker: faults 9 and 11."""
+"""Beat killed, doubled, late, without its database or without the broker: faults 9, 11 and 12."""
 
 import contextlib
 import json
@@ -126,6 +126,18 @@ def _database_stopped(trial: Trial) -> None:
         wait_for_slots(around, 9)
         assert running.poll() is None, "beat ended"
         around.stack.stop(running, kill=True)
+        all_well(trial)
+
+
+@case(12)
+def _clock_was_ahead(trial: Trial) -> None:
+    """The clock was 90 days ahead when the schedule ran last, and is right again: the next slots come in time."""
+    around = trial.around
+    schedule(around)
+    around.query("UPDATE django_celery_beat_periodictask SET last_run_at = now() + interval '90 days'")
+    with around.workers():
+        with beats(around):
+            wait_for_slots(around, 2)
         all_well(trial)
 
 

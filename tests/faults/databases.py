@@ -43,7 +43,7 @@ def _stopped_in_the_copy(trial: Trial) -> None:
     assert max(trial.recovered) < RECOVERY_SECONDS
 
 
-@case(13, is_random=True, quick=3)
+@case(13, is_random=True)
 def _sessions_terminated(trial: Trial) -> None:
     """`pg_terminate_backend` of all sessions of the worker at random instants."""
     around = trial.around

@@ -163,7 +163,7 @@ def zombie(trial: Trial, place: str) -> None:
         trial.notes.append(f"taken over at {before} records")
 
 
-@case(6, quick=1)
+@case(6)
 def _terminated(trial: Trial) -> None:
     """SIGTERM at a random instant with one run at work and one queued, SIGKILL 10 s later, another worker at once."""
     around = trial.around

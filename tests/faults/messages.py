@@ -16,7 +16,7 @@ from tests.faults.surroundings import Worker
 from tests.processes import wait_until
 
 
-@case(3, is_random=True, quick=1)
+@case(3, is_random=True)
 def _taken_and_lost(trial: Trial) -> None:
     """Wake-up taken from the queue and lost, as by a worker that dies between the pop and its note."""
     around = trial.around
@@ -30,7 +30,7 @@ def _taken_and_lost(trial: Trial) -> None:
     assert max(trial.recovered) < RECOVERY_SECONDS
 
 
-@case(3, is_random=True, quick=2)
+@case(3, is_random=True, quick=1)
 def _flushed(trial: Trial) -> None:
     """FLUSHALL at random instants, every other time together with kill -9 of the pool child."""
     around = trial.around

@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from config import servers
 from tests.faults import oracle
 from tests.faults.broker import QUEUE, Broker
 from tests.faults.proxy import Proxy
+from tests.faults.source import Ways
 from tests.processes import Stack, wait_until
 
 # A run of this many records takes about three seconds with this latency per page of 100: time to be killed in.
@@ -43,7 +45,7 @@ class Surroundings:
             data_dir,
             DATABASE_URL=f"postgres://ingestion:{self._address.password}@127.0.0.1:{self.to_database.port}/ingestion",
             REDIS_URL=f"redis://127.0.0.1:{self.to_broker.port}/0",
-            SECRET_KEY="of-tests", ALLOWED_HOSTS="localhost", HTTPS="off",
+            SECRET_KEY="of-tests", ALLOWED_HOSTS="localhost", HTTPS="off", ALLOWED_PRIVATE_HOSTS="127.0.0.1",
             EXTRA_APPS="tests.faults.app", FAULT_POINTS=str(self.points),
         )  # fmt: skip
         self._start_source()
@@ -81,7 +83,7 @@ class Surroundings:
 
     def serve(self, *, latency: float = LATENCY, **ways: Any) -> None:
         """Tell the source how to behave from now on."""
-        body = json.dumps({"totals": self.totals, "latency": latency, "statuses": [], **ways}).encode()
+        body = json.dumps(asdict(Ways(totals=self.totals, latency=latency)) | ways).encode()
         urllib.request.urlopen(urllib.request.Request(f"{self._source_url}/control", data=body), timeout=10).close()
 
     def served(self, source: str = "alpha") -> list[dict[str, Any]]:
