@@ -150,7 +150,8 @@ def test_a_source_that_never_ends_is_read_in_flat_memory_up_to_the_limit_of_page
     ended = f"SELECT state, error, read FROM ingestion_run WHERE id = {run} AND finished_at IS NOT NULL"
     [(state, error, read)] = wait_until(lambda: hostile.stack.query(ended), what="the end of the run", seconds=120)
     after = hostile.memory("VmHWM")
-    assert (state, error, read) == ("failed", "too_many_pages: no end after 300 pages", 299_000)
+    assert (state, read) == ("failed", 299_000)
+    assert error.startswith("too_many_pages: no end after 300 pages")
     print(f"peak RSS after 30 pages {before / MEBIBYTE:.1f} MiB, after 300 pages {after / MEBIBYTE:.1f} MiB")
     assert after - before <= 10 * MEBIBYTE
     hostile.assert_alive()

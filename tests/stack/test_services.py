@@ -123,7 +123,7 @@ def test_the_workers_check_fails_when_it_lives_but_consumes_nothing(stack):
     worker = stack.services["worker"]
 
     def control(command):
-        finished = worker.run("celery", "--app=config", "control", command, "ingestion")
+        finished = worker.run("celery", "--app=config", "control", "--timeout=10", command, "ingestion")
         assert finished.returncode == 0, finished.stdout + finished.stderr
 
     _wait_for_status(worker, STRICT, 0)
