@@ -30,7 +30,8 @@ IS_UP = "Ctrl-C stops everything."
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return inherited | {"DATA_DIR": str(data_dir)} | more
+    # Other tests start a web server at the default port, too.
+    return inherited | {"DATA_DIR": str(data_dir), "WEB_PORT": str(20_000 + os.getpid() % 10_000)} | more
 
 
 def processes_of(data_dir: Path) -> dict[int, str]:
