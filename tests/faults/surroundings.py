@@ -112,9 +112,12 @@ class Surroundings:
         """Return a connection of its own; waits for a server that restarts."""
 
         def attempt() -> Any:
-            with contextlib.suppress(psycopg2.OperationalError):
+            try:
                 return self.connect_once()
-            return None
+            except psycopg2.OperationalError:
+                # Stopped too often in a minute it is left alone, until somebody asks for it again.
+                servers.ensure(self.stack.data_dir)
+                return None
 
         connection = wait_until(attempt, what="the database")
         connection.autocommit = True

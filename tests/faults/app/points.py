@@ -19,8 +19,8 @@ import structlog
 # Where each point is: module, function (or class and method), and whether it comes before or after the call.
 PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
     "claimed": ("ingestion.runs", "claim", "after"),
-    "fetching": ("ingestion.http", "Client.get", "before"),
-    "fetched": ("ingestion.http", "Client.get", "after"),
+    "fetching": ("ingestion.http.client", "Client.request", "before"),
+    "fetched": ("ingestion.http.client", "Client.request", "after"),
     "copying": ("ingestion.streams", "StringIteratorIO.read", "after"),
     "copied": ("ingestion.ledger", "commit", "before"),
     "committing": ("ingestion.ledger", "commit", "after"),
