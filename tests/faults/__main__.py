@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -52,6 +53,7 @@ def run(cases: list[Case], *, seed: int | None, strikes: int) -> list[Outcome]:
     finally:
         if around is not None:
             around.close()
+            shutil.rmtree(around.folder)
     return outcomes
 
 
