@@ -1,6 +1,7 @@
-"""The HTTP client: one response whole, or why not. Only its `client` knows httpx, only its `network` connects."""
+"""The HTTP client: one response whole, or why not. Only this package knows httpx, only its `network` connects."""
 
-from ingestion.http.client import Client, Download
+from ingestion.http.client import Client
+from ingestion.http.downloads import Download
 from ingestion.http.values import (
     TRANSIENT_STATUSES,
     Answers,

@@ -1,10 +1,12 @@
 """Where requests may go: credentials belong to an origin (RFC 6454), and links lead where others like. Pure, no I/O."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from ingestion.errors import RunFailed
+from ingestion.http.values import Request
 
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -40,3 +42,17 @@ def check_redirect(
     if origin not in (origin_of(before), *own_origins, *map(origin_of, other_origins)):
         raise RunFailed("redirect", f"{where} leads to {origin}, which the feed does not allow")
     return origin
+
+
+def redirected(request: Request, status: int, url: str, *, is_own: bool) -> Request:
+    """Return the request that follows a redirect (RFC 9110, 15.4): only 307 and 308 keep method and body.
+
+    Raises:
+        RunFailed: `redirect`, it would send the body on to somebody else.
+    """
+    if status in (307, 308) and is_own:
+        return replace(request, url=url)
+    if request.method not in ("GET", "HEAD") and status in (307, 308):
+        raise RunFailed("redirect", "a body is not sent on to another origin")
+    method = request.method if request.method in ("GET", "HEAD") else "GET"
+    return Request(method=method, url=url, headers=request.headers if is_own else {})

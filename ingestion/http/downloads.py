@@ -1,0 +1,49 @@
+"""Bodies handed on as they arrive, for what is too large to be received whole."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
+
+import httpx
+
+from ingestion.http.judging import headers_of
+from ingestion.http.translating import translated
+
+
+class Download:
+    """A response's body as it arrives. Each `read` has the whole deadline of the client's limits."""
+
+    def __init__(
+        self,
+        *,
+        deadline: Callable[[str], AbstractContextManager[None]],
+        response: httpx.Response,
+        where: str,
+        stack: ExitStack,
+    ) -> None:
+        self._deadline, self._where, self._stack = deadline, where, stack
+        self.status = response.status_code
+        self.headers = headers_of(response)
+        self._parts = response.iter_raw()
+        self._left = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next `size` bytes, fewer at the end.
+
+        Raises:
+            TransientFailure: the connection broke, or the remote is too slow.
+        """
+        pieces, length = [self._left], len(self._left)
+        with self._deadline(self._where), translated(self._where):
+            while size < 0 or length < size:
+                part = next(self._parts, b"")
+                if not part:
+                    break
+                pieces.append(part)
+                length += len(part)
+        received = b"".join(pieces)
+        self._left = received[size:] if size >= 0 else b""
+        return received[:size] if size >= 0 else received
+
+    def close(self) -> None:
+        with suppress(httpx.HTTPError):
+            self._stack.close()

@@ -1,0 +1,52 @@
+"""What a response's status and headers mean for its request, before the body is read."""
+
+import httpx
+
+from ingestion.errors import RunFailed
+from ingestion.http.values import Meaning, TransientFailure
+from ingestion.http.waiting import retry_after
+
+
+class Refused(RunFailed):
+    """The remote does not take the credentials."""
+
+
+def check(meaning: Meaning, response: httpx.Response, where: str) -> None:
+    """Raise what a response means unless it is a good one.
+
+    Raises:
+        TransientFailure: it may pass by itself.
+        Refused: the credentials have to be made anew.
+        RunFailed: `http_status`, the remote refused the request.
+    """
+    if meaning == "retry":
+        raise TransientFailure(said(where, response), wait=retry_after(response.headers.get("Retry-After")))
+    if meaning == "refresh":
+        raise Refused("http_status", said(where, response))
+    if meaning == "fail":
+        raise RunFailed("http_status", said(where, response))
+
+
+def check_raw(meaning: Meaning, response: httpx.Response, where: str) -> None:
+    """Raise what a response means whose body is handed on as it comes.
+
+    Raises:
+        TransientFailure, Refused, RunFailed: as `check`.
+        RunFailed: `content_encoding`, whoever reads it could not.
+    """
+    check(meaning, response, where)
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise RunFailed(
+            "content_encoding", f"{where} answered in {encoding[:40]!r} although only identity was accepted"
+        )
+
+
+def said(where: str, response: httpx.Response) -> str:
+    """Return what the remote answered, for a message."""
+    return f"{where} answered {response.status_code} {response.reason_phrase}".strip()
+
+
+def headers_of(response: httpx.Response) -> dict[str, str]:
+    """Return the headers with their names in lower case."""
+    return {name.lower(): value for name, value in response.headers.items()}
