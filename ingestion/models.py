@@ -400,6 +400,10 @@ class Credential(models.Model):
     name = models.CharField(max_length=100, unique=True)
     sealed = models.BinaryField()
     changed_at = models.DateTimeField(auto_now=True)
+    # Since when what is stored may be spent: it was sent for its successor, which is not stored so far.
+    asked_at = models.DateTimeField(null=True, editable=False)
+    # When the remote refused what is stored: somebody has to log in again.
+    refused_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         default_permissions = ()

@@ -19,6 +19,10 @@ _LONGEST: Final = timedelta(days=3650)
 _CODE: Final = re.compile(r"[a-z_]{1,60}")
 
 
+class GrantRefused(RunFailed):
+    """RFC 6749, 5.2, `invalid_grant`: what was to be exchanged for a token is spent, was revoked, or is too old."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Token:
     """An access token, and the refresh token that gets the next one."""
@@ -36,7 +40,8 @@ def read_token(response: Response, where: str, now: datetime) -> Token:
     """Return the token of a reply.
 
     Raises:
-        RunFailed: `credentials`, the server refuses, or answers something else than a token.
+        GrantRefused: `credentials`, the server refuses what it was sent for a token.
+        RunFailed: `credentials`, it refuses the client, or answers something else than a token.
     """
     try:
         reply = json.loads(response.body)
@@ -47,7 +52,8 @@ def read_token(response: Response, where: str, now: datetime) -> Token:
     if response.status >= 300 or "error" in reply:
         code = reply.get("error")
         known = code if isinstance(code, str) and _CODE.fullmatch(code) else "no code that can be shown"
-        raise RunFailed("credentials", f"{where} answered {response.status}: {known}")
+        failure = GrantRefused if known == "invalid_grant" else RunFailed
+        raise failure("credentials", f"{where} answered {response.status}: {known}")
     access, refresh = reply.get("access_token"), reply.get("refresh_token")
     if not isinstance(access, str) or not access or str(reply.get("token_type", "bearer")).lower() != "bearer":
         raise RunFailed("credentials", f"{where} answered {response.status} without a bearer token")

@@ -1,6 +1,6 @@
 """Lines of COPY text into tables: the SQL of staging, merging and deleting. The caller owns the transaction."""
 
-from ingestion.loaders.copying import append, check_constraints, copy, move_sequence, prepare_transaction
+from ingestion.loaders.copying import append, check_constraints, copy, move_sequence, prepare_transaction, set_local
 from ingestion.loaders.history import Versions
 from ingestion.loaders.imprints import Imprint, report_writes, take_imprint
 from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
@@ -53,6 +53,7 @@ __all__ = [
     "move_sequence",
     "prepare_transaction",
     "report_writes",
+    "set_local",
     "take_imprint",
     "upsert",
 ]

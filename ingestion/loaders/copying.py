@@ -1,5 +1,7 @@
 """COPY into tables, and what belongs around it in a transaction. The caller owns the transaction."""
 
+from collections.abc import Mapping
+
 from psycopg2 import sql
 
 from ingestion.loaders.tables import Cursor, Loaded, Stream, Table, names
@@ -25,6 +27,11 @@ def prepare_transaction(cursor: Cursor, *, waits_for_network: bool) -> None:
     settings = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT, "work_mem": WORK_MEM}
     if not waits_for_network:
         settings["idle_in_transaction_session_timeout"] = IDLE_TIMEOUT
+    set_local(cursor, settings)
+
+
+def set_local(cursor: Cursor, settings: Mapping[str, str]) -> None:
+    """Give settings of the server, named in code, to the current transaction."""
     cursor.execute("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()))
 
 

@@ -187,20 +187,6 @@ def test_a_reply_without_a_refresh_token_keeps_the_old_one():
         assert row.values["refresh"] == REFRESH
 
 
-def test_a_process_that_dies_between_refresh_and_store_is_found_by_the_next(remote, server, monkeypatch):
-    credentials.store("orders", REFRESH)
-    with monkeypatch.context() as patched:
-        patched.setattr(credentials.Locked, "save", lambda *args: (_ for _ in ()).throw(SystemExit))
-        with pytest.raises(SystemExit):
-            get(remote, stored(remote))
-    with pytest.raises(RunFailed, match=r"credentials: .* 400: invalid_grant"):
-        get(remote, stored(remote))
-    # Somebody gives it another one.
-    server.refresh_tokens.add("another")
-    credentials.store("orders", "another")
-    assert get(remote, stored(remote)) == b"[]"
-
-
 def test_a_credential_that_was_never_set_is_asked_for(remote):
     with pytest.raises(ConfigurationError, match=r"manage.py credentials set orders"):
         get(remote, stored(remote))

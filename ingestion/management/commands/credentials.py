@@ -32,7 +32,16 @@ class Command(BaseCommand):
 
 
 def _list(_: str) -> str:
-    return "\n".join(f"{row.name}: changed {row.changed_at:%Y-%m-%d %H:%M:%S}" for row in Credential.objects.all())
+    return "\n".join(map(_told, Credential.objects.all()))
+
+
+def _told(row: Credential) -> str:
+    told = [f"changed {row.changed_at:%Y-%m-%d %H:%M:%S}"]
+    if row.asked_at:
+        told.append(f"sent {row.asked_at:%Y-%m-%d %H:%M:%S}, and what came for it is not stored so far")
+    if row.refused_at:
+        told.append(f"refused {row.refused_at:%Y-%m-%d %H:%M:%S}: log in again, and set it")
+    return f"{row.name}: {'; '.join(told)}"
 
 
 def _set(name: str) -> str:
