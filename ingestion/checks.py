@@ -256,15 +256,15 @@ def _default_of(field: ModelField) -> Any:
 
 
 def _check_source(feed: Feed) -> Iterator[Error]:
-    is_whole = not isinstance(feed.source, Files) or feed.source.reload == "always"
-    if isinstance(feed.target, Replace | Mirror) and not is_whole:
-        yield _error(
-            feed,
-            "E018",
-            f"its source leaves out files that were loaded before, and a {type(feed.target).__name__} takes their rows "
-            "for gone.",
-            'Give the source reload="always", or use another target.',
-        )
+    if not isinstance(feed.source, Files) or not isinstance(feed.target, Replace | Mirror):
+        return
+    takes = f"and a {type(feed.target).__name__} takes their rows for gone."
+    if feed.source.reload != "always":
+        hint = 'Give the source reload="always", or use another target.'
+        yield _error(feed, "E018", f"its source leaves out files that were loaded before, {takes}", hint)
+    if feed.source.settled_for:
+        hint = "Give the source no settled_for, or use another target."
+        yield _error(feed, "E018", f"its source leaves out files that were changed just now, {takes}", hint)
 
 
 def _check_table(feed: Feed) -> Iterator[Error]:

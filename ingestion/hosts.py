@@ -1,7 +1,7 @@
 """Hosts of remotes: how many parts of all feeds are read from one at once. No network, no Celery."""
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -10,7 +10,7 @@ from django.db.models.functions import Cast, Now
 
 from ingestion.errors import ConfigurationError
 from ingestion.models import Part, Run, State
-from ingestion.sources import Source
+from ingestion.sources import S3, Files, Ftp, Sftp, Source, Web
 
 # When a part looks again whether its host has room.
 WAIT: Final = timedelta(seconds=3)
@@ -20,11 +20,22 @@ _LOCKS: Final = 1_769_172_080
 
 def host_of(source: Source) -> str:
     """Return the host that a source reads from; empty where it has none, or its URL is not known yet."""
-    url = getattr(source, "url", None)
+    url = _place_of(source) if isinstance(source, Files) else getattr(source, "url", None)
     try:
         return urlsplit(url() if callable(url) else url or "").hostname or ""
     except (ConfigurationError, ValueError):
         return ""  # the run will say so
+
+
+def _place_of(files: Files) -> Any:
+    """Return the address of a place, the first of several; a folder of this machine has none."""
+    place = files.place
+    if isinstance(place, Ftp | Sftp):
+        return f"//{place.host}"
+    if isinstance(place, S3):
+        return place.endpoint or "//s3.amazonaws.com"
+    urls = place.urls if isinstance(place, Web) else None
+    return urls[0] if isinstance(urls, tuple) else urls
 
 
 def has_room(host: str) -> bool:

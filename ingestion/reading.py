@@ -56,17 +56,19 @@ def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:
     """Return the feed's source reduced to the part's share; None when there is nothing to read."""
     if part.share is None and not _divide(part, feed, wake=wake):
         return None
-    if not part.share:
-        return remembering.source_of(feed, part)
-    if feed.parts is None:
-        raise RunFailed("share", "it is a part, and the feed has none now; start another run")
-    return feed.parts.bind(feed.source, part.share)
+    source = feed.source
+    if part.share:
+        if feed.parts is None:
+            raise RunFailed("share", "it is a part, and the feed has none now; start another run")
+        source = feed.parts.bind(source, part.share)
+    return remembering.informed(source, feed, part)
 
 
 def _divide(part: Part, feed: Feed, *, wake: bool) -> bool:
     """Divide the part's run as the feed says; False when that leaves nothing to read."""
     # A run that began before its feed lost its parts has to be divided all the same.
-    shares = feed.parts.plan(feed.source, now=timezone.now()) if feed.parts else [{}]
+    source = remembering.informed(feed.source, feed, part)
+    shares = feed.parts.plan(source, now=timezone.now()) if feed.parts else [{}]
     if len(shares) > turns.MOST_PARTS:
         raise RunFailed("too_many_parts", f"{len(shares)} parts, of at most {turns.MOST_PARTS}: make them larger")
     if not shares:

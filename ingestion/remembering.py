@@ -9,16 +9,15 @@ from ingestion import feeds
 from ingestion.cleaning import UNSET
 from ingestion.errors import IngestionError
 from ingestion.feeds import Feed
-from ingestion.models import Part, SourceFile
+from ingestion.models import Part, Run, SourceFile, State
 from ingestion.sources import Facts, InformedSource, Source, TidySource
 from ingestion.types import LoadedFile
 
 log = structlog.get_logger(__name__)
 
 
-def source_of(feed: Feed, part: Part) -> Source:
-    """Return the feed's source, told what it wants to know of its feed."""
-    source = feed.source
+def informed(source: Source, feed: Feed, part: Part) -> Source:
+    """Return a feed's source, or its share of a part, told what it wants to know of its feed."""
     if not isinstance(source, InformedSource):
         return source
     return source.for_feed(_facts(feed, part))
@@ -59,9 +58,12 @@ def remember(part: Part, files: Sequence[LoadedFile]) -> None:
 
 
 def tidy(feed: Feed, part: Part) -> None:
-    """Let the source clear away what the run has loaded; a failure is logged and left to the next run."""
-    source = source_of(feed, part)
-    if not isinstance(source, TidySource):
+    """Let the source clear away what the run has loaded, when this part was its last one and it has succeeded.
+
+    A failure is logged and left to the next run.
+    """
+    source = informed(feed.source, feed, part)
+    if not isinstance(source, TidySource) or not Run.objects.filter(pk=part.run_id, state=State.SUCCEEDED).exists():
         return
     try:
         moved = source.tidy()

@@ -1,6 +1,6 @@
 """Endpoints that are asked once for each record of another source, or once for several of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -70,20 +70,32 @@ class ForEach:
             following = at | {"pages": number} if at["more"] else None
             yield Page(number=number, records=(), size_bytes=0, following=following)
             return
-        for count, page in enumerate(self._bound(values).read(client, at["child"])):
+        for count, page in enumerate(self.bound(values).read(client, at["child"])):
             yield replace(page, number=number + count, following=_after(at, page, number + count, len(values)))
 
     def _with_parents(self, at: Cursor) -> Cursor:
         """Fetch the next page of parents. Their values are kept, so that it is fetched once."""
         with closing(self.parents.pages(at["parents"])) as pages:
             page = next(pages, None)
-            values = list(dict.fromkeys(map(self._value, page.records))) if page else []
+            values = self.values(page) if page else []
         if len(values) > _MOST_PARENTS:
             raise RunFailed(
                 "too_many_records", f"more than {_MOST_PARENTS:,} parents in one page; ask for smaller pages"
             )
         following = page.following if page else None
         return at | {"left": values, "parents": following, "more": following is not None, "child": None}
+
+    def values(self, page: Page) -> list[str | int]:
+        """Return the values of a page of parents, each once.
+
+        Raises:
+            RunFailed: `cursor`, a parent has none that can be asked with.
+        """
+        return list(dict.fromkeys(map(self._value, page.records)))
+
+    def of(self, values: Sequence[str | int]) -> "Children":
+        """Return the source with these parents alone."""
+        return Children(whole=self, values=tuple(values))
 
     def _value(self, record: Record) -> str | int:
         try:
@@ -99,7 +111,8 @@ class ForEach:
         checked: str | int = value
         return checked
 
-    def _bound(self, values: list[str | int]) -> JsonApi:
+    def bound(self, values: Sequence[str | int]) -> JsonApi:
+        """Return the source of the children of a batch."""
         source = self.source
         text = self.separator.join(map(str, values))
         path = self.separator.join(quote(str(value), safe="") for value in values)
@@ -107,9 +120,28 @@ class ForEach:
             source,
             url=source.address().replace("{parent}", path),
             params={name: given.replace("{parent}", text) for name, given in source.params.items()},
-            body=_filled(source.body, text, values),
+            body=_filled(source.body, text, list(values)),
             added={self.parent_as: values[0]} if self.parent_as else {},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Children:
+    """What an endpoint has for each of some records of another source, which are known."""
+
+    whole: ForEach
+    values: tuple[str | int, ...]
+
+    def pages(self, cursor: Cursor | None) -> Iterator[Page]:
+        at: Cursor = cursor or {"pages": 0, "done": 0, "child": None}
+        with self.whole.source.client() as client:
+            while at["done"] < len(self.values):
+                values = self.values[at["done"] :][: self.whole.batch]
+                for page in self.whole.bound(values).read(client, at["child"]):
+                    number = at["pages"] + 1
+                    done = at["done"] if page.following else at["done"] + len(values)
+                    at = {"pages": number, "done": done, "child": page.following}
+                    yield replace(page, number=number, following=at if done < len(self.values) else None)
 
 
 def _after(at: Cursor, page: Page, number: int, count: int) -> Cursor | None:

@@ -118,6 +118,8 @@ def tables_of_arguments():
         (http.Rate, "part is set aside until then."),
         (parts.PageRanges, "when the collection grows."),
         (parts.Windows, "a run is open-ended."),
+        (parts.ParentGroups, "there. Shares hold the parents' values"),
+        (parts.FileGroups, "Each part lists the place once"),
     ],
 )
 def test_arguments_and_defaults_are_those_of_the_code(described, start):

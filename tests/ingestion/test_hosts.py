@@ -14,7 +14,7 @@ from ingestion.errors import ConfigurationError, PartTaken
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.pagination import SinglePage
 from ingestion.parts import PageRanges
-from ingestion.sources import JsonApi
+from ingestion.sources import S3, Csv, Disk, Files, Ftp, JsonApi, Sftp, Web
 from photos.feeds import PHOTOS
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,6 +38,22 @@ def missing() -> str:
 )
 def test_the_host_is_that_of_the_url(url, host):
     assert hosts.host_of(JsonApi(url=url, pagination=SinglePage())) == host
+
+
+@pytest.mark.parametrize(
+    ("place", "host"),
+    [
+        (Disk(folder="."), ""),
+        (Ftp(host="ftp.example.com"), "ftp.example.com"),
+        (Sftp(host="sftp.example.com", user="a", known_hosts=""), "sftp.example.com"),
+        (S3(bucket="b"), "s3.amazonaws.com"),
+        (S3(bucket="b", endpoint=lambda: "https://s3.example.com:9000"), "s3.example.com"),
+        (Web(urls="https://files.example.com/a"), "files.example.com"),
+        (Web(urls=(lambda: "https://files.example.com/a", "https://other.example.com/b")), "files.example.com"),
+    ],
+)
+def test_the_host_of_files_is_that_of_their_place(place, host):
+    assert hosts.host_of(Files(place=place, format=Csv())) == host
 
 
 def test_a_source_without_a_url_has_no_host():

@@ -1,6 +1,6 @@
 """Files as a source: which of them are read, in which order, from where on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -73,12 +73,37 @@ class Files:
         """Return the source as one feed sees it."""
         return FilesOfFeed(self, facts)
 
+    def named(self, names: Sequence[str], *, tells_unsafe: bool = False) -> "NamedFiles":
+        """Return the source with these files alone, in this order.
+
+        Args:
+            tells_unsafe: whether files that cannot be read are rejected here.
+        """
+        return NamedFiles(files=self, names=tuple(names), tells_unsafe=tells_unsafe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedFiles:
+    """Some of a source's files, in their order."""
+
+    files: Files
+    names: tuple[str, ...]
+    tells_unsafe: bool
+
+    def pages(self, cursor: Cursor | None) -> Iterator[Page]:
+        """Yield their pages, as if none had been loaded before."""
+        return self.for_feed(Facts()).pages(cursor)
+
+    def for_feed(self, facts: Facts) -> "FilesOfFeed":
+        """Return the source as one feed sees it."""
+        return FilesOfFeed(self.files, facts, self)
+
 
 class FilesOfFeed:
-    """The files that one feed still has to load."""
+    """The files that one feed still has to load, or those of them that have names."""
 
-    def __init__(self, files: Files, facts: Facts) -> None:
-        self._files, self._facts = files, facts
+    def __init__(self, files: Files, facts: Facts, named: NamedFiles | None = None) -> None:
+        self._files, self._facts, self._named = files, facts, named
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
         """Yield the pages of one file after the other; the last one of each says which file it ends.
@@ -91,7 +116,7 @@ class FilesOfFeed:
             due = self._due(listed, cursor)
             number: int = cursor["pages"] if cursor else 0
             unsafe = [entry for entry in listed if entry.problem]
-            if unsafe and cursor is None:
+            if unsafe and cursor is None and (self._named is None or self._named.tells_unsafe):
                 number = 1
                 yield _refusals(unsafe, {"pages": 1, "after": None, "file": None} if due else None)
             for turn, entry in enumerate(due, start=1):
@@ -107,6 +132,17 @@ class FilesOfFeed:
                         refused=block.refused,
                         file=file,
                     )
+
+    def due(self) -> tuple[list[str], bool]:
+        """Return the names of the files that a run would read, in their order, and whether others cannot be read.
+
+        Raises:
+            RetryLater: the place cannot be reached.
+        """
+        with self._listed() as (_, listed):
+            # Two files may look alike: whoever asks for the name gets one of them, and the next run the other one.
+            names = dict.fromkeys(entry.name for entry in self._due(listed, None))
+            return list(names), any(entry.problem for entry in listed)
 
     def tidy(self) -> int:
         """Move the files that were loaded in their present version, where the feed wants that; return how many.
@@ -149,21 +185,36 @@ class FilesOfFeed:
 
     def _due(self, listed: list[Entry], cursor: Cursor | None) -> list[Entry]:
         """Return what is still to be read, what was begun first."""
+        if self._named is not None:
+            return self._due_of(self._named.names, listed, cursor)
         begun = cursor["file"] if cursor else None
         after = cursor["after"] if cursor else None
-        settled = datetime.now(UTC) - self._files.settled_for
         first = [entry for entry in listed if begun is not None and entry.name == begun]
         if begun is not None and not first:
             raise RetryLater(f"{begun} was removed while it was read")
         return first + [
             entry
             for entry in listed
-            if entry.name != begun
-            and not entry.problem
-            and (after is None or self._order_key(entry) > after)
-            and not (self._files.settled_for and entry.modified_at and entry.modified_at > settled)
-            and not self._is_loaded(entry)
+            if entry.name != begun and (after is None or self._order_key(entry) > after) and self._is_wanted(entry)
         ]
+
+    def _due_of(self, names: Sequence[str], listed: list[Entry], cursor: Cursor | None) -> list[Entry]:
+        """Return what is still to be read of the files with names. One that is gone is no file without records."""
+        begun = cursor["file"] if cursor else None
+        if cursor and cursor["after"]:
+            last = names.index(cursor["after"][-1])
+            names = names[last if begun is not None else last + 1 :]
+        found = {entry.name: entry for entry in listed if not entry.problem}
+        for name in names:
+            if name not in found:
+                when = "while" if name == begun else "before"
+                raise RetryLater(f"{name} was removed {when} it was read")
+        return [found[name] for name in names if name == begun or self._is_wanted(found[name])]
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        settled = datetime.now(UTC) - self._files.settled_for
+        is_growing = self._files.settled_for and entry.modified_at and entry.modified_at > settled
+        return not (entry.problem or is_growing or self._is_loaded(entry))
 
     def _is_loaded(self, entry: Entry) -> bool:
         is_known = bool(entry.version) and self._facts.loaded.get(entry.name) == entry.version
