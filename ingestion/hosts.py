@@ -56,5 +56,7 @@ def postpone(part_id: int, host: str) -> None:
         owner="",
         leased_until=None,
         next_attempt_at=Now() + WAIT,
+        woken_at=None,
+        gave_turn=False,
         waiting_for=f"{settings.PARTS_PER_HOST} parts are read from {host} already (PARTS_PER_HOST)",
     )

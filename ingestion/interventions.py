@@ -82,7 +82,7 @@ def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:
     """
     try:
         with transaction.atomic():
-            run = _resume(run_id)
+            run = _resume(run_id, by)
     except IntegrityError as error:
         if (constraint := sqlstates.constraint(error)) not in (runs.ONE_ACTIVE, runs.ONE_BACKFILL):
             raise
@@ -96,7 +96,7 @@ def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:
     return run
 
 
-def _resume(run_id: int) -> Run:
+def _resume(run_id: int, by: str) -> Run:
     run = _locked(run_id)
     if reason := _why_not(run):
         raise WrongState(f"run {run.pk} of {run.feed} cannot be resumed: {reason}")
@@ -107,7 +107,9 @@ def _resume(run_id: int) -> Run:
     # Its memory was compared with the table when it began; since then anybody may have changed a row.
     Memory.objects.filter(run=run).update(basis=None)
     turns.give_next(run)
-    Run.objects.filter(pk=run.pk).update(state=State.QUEUED, finished_at=None, error="", resumes=F("resumes") + 1)
+    Run.objects.filter(pk=run.pk).update(
+        state=State.QUEUED, finished_at=None, error="", resumes=F("resumes") + 1, resumed_by=by, resumed_at=Now()
+    )
     return _locked(run_id)
 
 

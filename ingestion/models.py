@@ -100,6 +100,9 @@ class Run(models.Model):
     confirm_deletes = models.BooleanField(db_default=False, default=False)
     # How often it was made active again after it had failed or been cancelled.
     resumes = models.PositiveIntegerField(db_default=0, default=0)
+    # Who did so last, and when.
+    resumed_by = models.CharField(max_length=150, blank=True, default="", db_default="", editable=False)
+    resumed_at = models.DateTimeField(null=True, editable=False)
     # The group of its feed when it was asked for: see Note [Groups]. Empty for most.
     group = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
 
@@ -208,6 +211,8 @@ class Part(models.Model):
     next_attempt_at = models.DateTimeField(null=True)
     woken_at = models.DateTimeField(null=True)
     waiting_for = models.TextField(blank=True)
+    # It waits for another attempt, and another part of its run has its turn meanwhile.
+    gave_turn = models.BooleanField(db_default=False, default=False, editable=False)
 
     class Meta:
         ordering = ("run", "number")

@@ -12,7 +12,7 @@ from django.db.models.functions import Greatest, Now
 
 from ingestion import exclusion, feeds, hosts, owners, sqlstates, turns, waking
 from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
-from ingestion.models import ACTIVE, Attempt, FeedState, Outcome, Part, Run, State, Trigger
+from ingestion.models import ACTIVE, TURN, Attempt, FeedState, Outcome, Part, Run, State, Trigger
 from ingestion.types import Share
 
 log = structlog.get_logger(__name__)
@@ -149,10 +149,22 @@ def _claim(part_id: int, *, now: bool) -> Part:
         part = free.order_by().select_related("run").first()
         if part is None:
             raise PartTaken(f"part {part_id} is not due or somebody else advances it")
-        if now or hosts.has_room(part.run.host):
+        if now:
             return _take(part_id)
-        hosts.postpone(part_id, part.run.host)
-    raise PartTaken(f"part {part_id} waits for room at {part.run.host}")
+        why = _held_up(part)
+        if why is None:
+            return _take(part_id)
+    raise PartTaken(f"part {part_id} waits for {why}")
+
+
+def _held_up(part: Part) -> str | None:
+    """Let a part that is due wait for what it lacks, and return what that is; None when it can begin."""
+    if turns.is_held(part):
+        return TURN
+    if not hosts.has_room(part.run.host):
+        hosts.postpone(part.pk, part.run.host)
+        return f"room at {part.run.host}"
+    return None
 
 
 def _take(part_id: int) -> Part:
@@ -164,6 +176,7 @@ def _take(part_id: int) -> Part:
         attempts=F("attempts") + 1,
         next_attempt_at=None,
         waiting_for="",
+        gave_turn=False,
     )
     part = Part.objects.select_related("run__feed").get(pk=part_id)
     exclusion.enter(part.run)
@@ -278,13 +291,23 @@ def _backoff(attempts: int) -> timedelta:
 
 
 def _wait(part: Part, wait: timedelta, reason: str) -> bool:
-    """Let the part wait, and its run when no other part is at work; False when the part is not ours any more."""
+    """Let the part wait, and its run when no other part is at work; False when the part is not ours any more.
+
+    The next part has its turn meanwhile.
+    """
     waiting = owned(part).update(
-        state=State.WAITING, owner="", leased_until=None, next_attempt_at=Now() + wait, waiting_for=reason
+        state=State.WAITING,
+        owner="",
+        leased_until=None,
+        next_attempt_at=Now() + wait,
+        waiting_for=reason,
+        woken_at=None,
+        gave_turn=True,
     )
     if waiting:
         # Locked, so that of two parts that begin to wait at once the second one sees the first.
         run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
+        turns.give_next(run)
         if not run.parts.filter(state__in=(State.QUEUED, State.RUNNING)).exists():
             Run.objects.filter(pk=run.pk).update(state=State.WAITING)
     return bool(waiting)

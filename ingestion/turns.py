@@ -1,9 +1,10 @@
 """The parts of a run: its division, and whose turn it is, as many at once as the feed allows. No network, no Celery.
 
-Note [Turns]: of the parts that have not ended, `parts_at_once` are queued, running or waiting for their next attempt.
-The others wait without a time, so that nobody is woken in vain, however many there are; whoever ends a part gives its
-turn to the next one, in the same transaction, with the run's row locked. The limit holds by itself: nothing is counted
-when a part is claimed.
+Note [Turns]: of the parts that have not ended, `parts_at_once` are queued, running or waiting for their host. The
+others wait without a time, so that nobody is woken in vain, however many there are; whoever ends a part gives its turn
+to the next one, in the same transaction, with the run's row locked. So does whoever lets a part wait for another
+attempt: when that time has come, the part takes the next turn. The limit holds by itself: nothing is counted when
+another part is claimed.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ _BATCH: Final = 1_000
 
 # The parts that wait for their turn.
 HELD: Final = Q(state=State.WAITING, next_attempt_at=None)
+# Those that are not at work, and have left their turn to others.
+_WITHOUT_TURN: Final = HELD | Q(gave_turn=True)
 
 
 def divide(part: Part, shares: Sequence[Share], *, at_once: int) -> list[int]:
@@ -61,9 +64,23 @@ def begin(run: Run, shares: Sequence[Share]) -> list[int]:
 def give_next(run: Run) -> None:
     """Let as many parts have their turn as the run may have at once. The caller holds the lock of the run's row."""
     active = run.parts.filter(state__in=ACTIVE)
-    free = run.parts_at_once - active.exclude(HELD).count()
+    free = run.parts_at_once - active.exclude(_WITHOUT_TURN).count()
     if free > 0:
         _give(list(active.filter(HELD).order_by("number").values_list("pk", flat=True)[:free]))
+
+
+def is_held(part: Part) -> bool:
+    """Whether a part whose wait is over has to wait for its turn, because others have taken all; then it does so.
+
+    Joins the caller's transaction, which has locked the part.
+    """
+    if not part.gave_turn:
+        return False
+    run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
+    if run.parts.filter(state__in=ACTIVE).exclude(_WITHOUT_TURN).count() < run.parts_at_once:
+        return False
+    Part.objects.filter(pk=part.pk).update(next_attempt_at=None, waiting_for=TURN)
+    return True
 
 
 def end_unread(part: Part) -> None:
@@ -84,4 +101,4 @@ def _waiting(part: Part, number: int, share: Share) -> Part:
 
 
 def _give(parts: Sequence[int]) -> None:
-    Part.objects.filter(HELD, pk__in=parts).update(state=State.QUEUED, waiting_for="", woken_at=None)
+    Part.objects.filter(HELD, pk__in=parts).update(state=State.QUEUED, waiting_for="", woken_at=None, gave_turn=False)

@@ -16,8 +16,9 @@ from ingestion.models import Part, Run, State
 
 log = structlog.get_logger(__name__)
 
-# A part that was woken and not claimed is woken again after this long: its message may be lost.
-WAKE_AGAIN: Final = timedelta(seconds=10)
+# A part that was woken and not claimed is woken again after this long: its message may be lost. With a dispatch every
+# 5 s that is within 7 s; a message that was not lost is there in milliseconds, unless all workers are busy.
+WAKE_AGAIN: Final = timedelta(seconds=1.5)
 # Parts woken by one dispatch, so that it ends soon; the next one wakes others.
 MOST_AT_ONCE: Final = 1_000
 

@@ -7,10 +7,13 @@ that the end of summer time repeats is one slot; one that its beginning skips is
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from celery.schedules import crontab, solar
 from django_celery_beat.clockedschedule import clocked
+
+# Around which hour of the day, by the sun, each kind of event comes.
+_HOURS: Final = {"dawn": 6, "sunrise": 6, "solar": 12, "sunset": 18, "dusk": 18}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +33,17 @@ def slot_of(due: Any, last_run_at: datetime, now: datetime) -> Slot:
     if isinstance(due, clocked):
         return Slot(name=f"once {due.clocked_time.astimezone(UTC):%Y-%m-%d %H:%M:%S}", due_at=due.clocked_time)
     if isinstance(due, solar):
-        at = now + due.remaining_estimate(last_run_at)
-        # Computed anew each time, to the second or so; each event comes once a day.
-        return Slot(name=f"{due.event} {at.astimezone(UTC):%Y-%m-%d}", due_at=at)
+        return _of_sun(due, now + due.remaining_estimate(last_run_at))
     return _of_interval(due.run_every, last_run_at, now)
+
+
+def _of_sun(due: solar, at: datetime) -> Slot:
+    """Name the day, which is there once, instead of the time, which is computed anew each time, to the second or so.
+
+    The day by the sun of that place, begun when the event is farthest: a sunset that is earlier each day stays in it.
+    """
+    day = at.astimezone(UTC) + timedelta(hours=float(due.lon) / 15 + 12 - _HOURS[due.event.partition("_")[0]])
+    return Slot(name=f"{due.event} at {due.lat:.6f} {due.lon:.6f} {day:%Y-%m-%d}", due_at=at)
 
 
 def _of_interval(every: timedelta, last_run_at: datetime, now: datetime) -> Slot:

@@ -26,8 +26,9 @@ def advance(*, part: int, **_: Any) -> None:
     if state == State.QUEUED:
         dispatch.wake(part)
     else:
-        # Another part of the run, or another run of the feed's group, may have its turn now.
-        waking.wake(waking.due_parts(beside=part))
+        # Another part of the run, or another run of the feed's group, may have its turn now. Those that have a message
+        # get no second one: it is dispatch that looks whether workers are busy, or messages lost.
+        waking.wake(waking.due_parts(beside=part, again=False))
 
 
 @shared_task(name="worker.sync")

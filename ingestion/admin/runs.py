@@ -117,7 +117,10 @@ class RunAdmin(InterventionsAdmin):
     def shown_trigger(self, run: Run) -> str:
         label = Trigger(run.trigger).label.lower()
         asked = f"{label}: {run.requested_by}" if run.requested_by else label
-        return f"{asked}, resumed {run.resumes}×" if run.resumes else asked
+        if not run.resumes:
+            return asked
+        times = f"{asked}, resumed {run.resumes}×"
+        return f"{times}, last by {run.resumed_by}" if run.resumed_by else times
 
     @admin.display(description="requested (UTC)")
     def shown_asked(self, run: Run) -> str:

@@ -39,7 +39,7 @@ def test_the_actions_cancel_and_resume_in_the_name_of_the_user(active):
     assert (active.state, active.resumes) == ("queued", 1)
     listed = client.get(RUNS)
     assert said(listed) == [f"{link} of photos: resumed."]
-    assert "command, resumed 1×" in listed.text
+    assert "command, resumed 1×, last by ada" in listed.text
 
 
 def test_what_cannot_be_done_is_said_run_by_run(feed, active):

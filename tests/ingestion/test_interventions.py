@@ -173,6 +173,7 @@ def test_resume_goes_on_from_the_cursor_and_reads_nothing_twice(catalog, model):
     catalog.declare(target, *pages, before=asked.append)
     run = interventions.resume(failed["run"], by="ada")
     assert (run.state, run.error, run.finished_at, run.resumes) == ("queued", "", None, 1)
+    assert (run.resumed_by, run.resumed_at >= run.requested_at) == ("ada", True)
     part = run.parts.get()
     assert woken == [part.pk]
     assert pipeline.advance(part.pk, slice_seconds=60) == State.SUCCEEDED

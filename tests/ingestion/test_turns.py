@@ -236,6 +236,55 @@ def test_a_part_that_waits_does_not_make_the_run_wait_while_others_go_on(catalog
     assert run.state == "waiting"
 
 
+def test_a_part_that_waits_for_an_attempt_gives_its_turn_to_the_next_one(catalog, model):
+    """At most two of four parts are at work or due, whoever waits and whose wait is over."""
+    catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(4)], parts=EachList(), parts_at_once=2)
+    run = request()
+    first = runs.claim(run.parts.get().pk)
+    turns.divide(first, [{"list": number} for number in range(4)], at_once=2)
+    second = runs.claim(run.parts.get(number=2).pk)
+    assert states(run) == "rrhh"
+    runs.retry_later(first, reason="503", wait=timedelta(hours=1), limit=5)
+    assert states(run) == "wrqh"
+    third = runs.claim(run.parts.get(number=3).pk)
+    Part.objects.filter(pk=first.pk).update(next_attempt_at=Now())
+    with pytest.raises(PartTaken, match="waits for its turn"):
+        runs.claim(first.pk)
+    assert states(run) == "hrrh"
+    runs.end(third, State.SUCCEEDED)
+    # The first one by number, and it is due at once.
+    assert states(run) == "qrsh"
+    first = runs.claim(first.pk)
+    assert (first.attempts, first.gave_turn) == (2, False)
+    runs.end(second, State.SUCCEEDED)
+    assert states(run) == "rssq"
+
+
+def test_a_part_whose_wait_is_over_takes_the_turn_that_is_free(catalog, model):
+    catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(2)], parts=EachList(), parts_at_once=2)
+    run = request()
+    first, _ = divided(run)
+    runs.retry_later(first, reason="503", wait=timedelta(hours=1), limit=5)
+    Part.objects.filter(pk=first.pk).update(next_attempt_at=Now())
+    assert waking.due_parts() == [first.pk]
+    assert runs.claim(first.pk).state == State.RUNNING
+
+
+def test_a_part_that_waits_for_its_host_keeps_its_turn(catalog, model, settings):
+    """The others are read from the same one."""
+    settings.PARTS_PER_HOST = 1
+    catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(4)], parts=EachList(), parts_at_once=2)
+    run = request()
+    Run.objects.update(host="api.example.com")
+    first = runs.claim(run.parts.get().pk)
+    turns.divide(first, [{"list": number} for number in range(4)], at_once=2)
+    with pytest.raises(PartTaken, match=r"waits for room at api\.example\.com"):
+        runs.claim(run.parts.get(number=2).pk)
+    assert states(run) == "rwhh"
+    runs.end(first, State.SUCCEEDED)
+    assert states(run) == "swqh"
+
+
 def test_rejects_count_over_all_parts(catalog, model):
     bad = [{"code": 1, "name": "x" * 30}]
     limit = RejectLimit(records=2, share=0)

@@ -131,6 +131,22 @@ def test_the_longest_unwoken_come_first_and_a_dispatch_is_bounded(monkeypatch):
     assert waking.due_parts() == []
 
 
+@pytest.mark.parametrize(("woken_before", "is_due"), [(1, False), (2, True)])
+def test_a_part_whose_message_was_lost_is_woken_again_within_seven_seconds(settings, woken_before, is_due):
+    queued()
+    Part.objects.update(woken_at=Now() - timedelta(seconds=woken_before))
+    assert dispatch.wake_due() == is_due
+    longest = settings.DISPATCH_EVERY + waking.WAKE_AGAIN
+    assert longest < timedelta(seconds=7)
+
+
+def test_the_end_of_a_part_wakes_no_part_that_has_a_message():
+    run = make_run(FeedState.objects.get_or_create(name="photos")[0], State.QUEUED)
+    ended, has_message, has_none = (Part.objects.create(run=run, number=number) for number in range(3))
+    Part.objects.filter(pk=has_message.pk).update(woken_at=Now() - timedelta(minutes=1))
+    assert waking.due_parts(beside=ended.pk, again=False) == [has_none.pk]
+
+
 def test_while_many_messages_wait_no_part_gets_a_second_one(monkeypatch):
     """A worker that is busy for minutes is no reason to fill the queue: but a part without a message gets one."""
     from celery import current_app

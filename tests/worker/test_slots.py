@@ -1,15 +1,16 @@
 """Slots of schedules: one run each, whatever beat, the clock and summer time do."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from celery.schedules import schedule
+from celery.schedules import schedule, solar
 from django.db import DatabaseError
 from django.utils import timezone
 from django_celery_beat.clockedschedule import clocked
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django_celery_beat.models import IntervalSchedule, PeriodicTask, SolarSchedule
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from config.celery import app
@@ -17,6 +18,7 @@ from ingestion import slots
 from ingestion.models import Run, Slot
 from photos.feeds import PHOTOS
 from worker import beat
+from worker.schedules import next_runs
 from worker.slots import slot_of
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -76,6 +78,44 @@ def test_two_beats_name_the_slots_of_an_interval_alike_wherever_they_began():
 
 def test_a_clocked_schedule_has_one_slot():
     assert slot_of(clocked(NOW, app=app), NOW, NOW).name == "once 2026-11-23 12:00:00"
+
+
+def test_a_solar_schedule_is_due_when_the_sun_sets():
+    # London, by the almanac of the Royal Observatory: 21:21 summer time.
+    now = datetime(2026, 6, 21, 20, 0, tzinfo=UTC)
+    sunset = solar("sunset", Decimal("51.477900"), Decimal("-0.001500"), nowfun=lambda: now, app=app)
+    last = now - timedelta(hours=12)
+    assert not sunset.is_due(last).is_due
+    found = slot_of(sunset, last, now)
+    assert found.name == "sunset at 51.477900 -0.001500 2026-06-21"
+    assert f"{found.due_at:%H:%M}" in ("20:20", "20:21", "20:22")
+    now += timedelta(minutes=23)
+    assert sunset.is_due(last).is_due
+    assert slot_of(sunset, last, now).name == found.name
+
+
+def test_each_day_has_one_sunset_where_it_is_around_midnight_in_utc():
+    """New Orleans: from the end of October on two sunsets are less than a day apart, on one day in UTC."""
+    now = last = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+    sunset = solar("sunset", 29.95, -90.07, nowfun=lambda: now, app=app)
+    days = []
+    for _ in range(365):
+        now += sunset.remaining_estimate(last) + timedelta(seconds=3)
+        days.append(slot_of(sunset, last, now).name.removeprefix("sunset at 29.950000 -90.070000 "))
+        last = now
+    assert days == [f"{date(2026, 1, 1) + timedelta(days=day)}" for day in range(365)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_beat_starts_a_run_by_the_sun(settings, entry):
+    settings.INGESTION_WAKE = "builtins.id"
+    place = SolarSchedule.objects.create(event="solar_noon", latitude="52.520000", longitude="13.405000")
+    PeriodicTask.objects.update(interval=None, solar=place, last_run_at=timezone.now() - timedelta(hours=25))
+    beat_of_now = scheduler()
+    beat_of_now.tick()
+    assert Slot.objects.get().name.startswith("solar_noon at 52.520000 13.405000 20")
+    assert Run.objects.get().trigger == "schedule"
+    assert timezone.now() < next_runs()["photos"] < timezone.now() + timedelta(hours=25)
 
 
 def take(slot="a", late=timedelta(0)):
