@@ -135,6 +135,7 @@ def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan, memory: Re
 
 def _settled(page: Prepared, before: Sequence[Prepared], plan: Plan, memory: Recollection | None) -> Prepared:
     """Let go of an unchanged page's body, or prepare it where it may no longer be skipped."""
+    # What was not even sent was looked at before it was asked for: see Note [Not modified].
     if page.unchanged is None or memory is None or page.reread is None:
         return page
     if not memory.still_holds(page.unchanged, before):

@@ -23,6 +23,7 @@ from ingestion.loaders import Difference
 from ingestion.models import ACTIVE, Part, Run, State, Trigger
 from ingestion.prefetch import END, End, Prefetcher
 from ingestion.preparation import MOST_REJECTS, Prepared, Preparer
+from ingestion.skipping import Recollection
 from ingestion.types import Page
 from ingestion.writing import reasons
 
@@ -107,7 +108,7 @@ def _advance(
     # What a dry run has read is rolled back with it.
     pages, memory = reading.pages(part, plan, wake=wake, remembers=differences is None)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
-    prepared = _prepared(pages, plan, watch, is_strict=is_strict)
+    prepared = _prepared(pages, plan, watch, memory, is_strict=is_strict)
     with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes // 2) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
             chunk = collect(page, ahead, plan, memory)
@@ -130,7 +131,9 @@ def _tidied(part: Part, feed: Feed, state: State) -> State:
     return state
 
 
-def _prepared(pages: Iterator[Page], plan: Plan, watch: Watch, *, is_strict: bool) -> Iterator[Prepared]:
+def _prepared(
+    pages: Iterator[Page], plan: Plan, watch: Watch, memory: Recollection | None, *, is_strict: bool
+) -> Iterator[Prepared]:
     """Clean and encode each page as it arrives; holds one page. Runs in the prefetcher's thread, while COPY waits."""
     most_rejects = max(MOST_REJECTS, plan.feed.reject_limit.records)
     prepare = Preparer(plan.columns, plan.feed.rules, watch, most_rejects=most_rejects)
@@ -142,6 +145,8 @@ def _prepared(pages: Iterator[Page], plan: Plan, watch: Watch, *, is_strict: boo
         if rejected == prepared.read and rejected >= WHOLE_PAGE_RECORDS:
             why = reasons(prepared.rejections)
             raise RunFailed("reject_limit", f"all {rejected} records of page {page.number} were rejected: {why}")
+        if memory is not None and memory.known:
+            memory.await_loading(prepared)
         yield prepared
 
 

@@ -49,7 +49,7 @@ def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollectio
         return iter(())
     if memory is None or not isinstance(source, SkippingSource):
         return source.pages(cursor)
-    return source.changed_pages(cursor, memory.recall)
+    return source.changed_pages(cursor, memory.recall, memory.foresee)
 
 
 def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:

@@ -8,7 +8,7 @@ the next run, as it is when they change it right after a chunk was committed.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -40,7 +40,8 @@ class Recollection:
 
     See Note [Order of pages].
 
-    `shape` is that of all records of the run that is remembered.
+    `shape` is that of all records of the run that is remembered. `pending` are the spans of the pages that this
+    process has read and not yet loaded.
     """
 
     run: int
@@ -51,6 +52,7 @@ class Recollection:
     shape: dict[str, Any] | None = None
     changed: Span = NO_KEYS
     has_recalled: bool = False
+    pending: dict[int, Span] = field(default_factory=dict)
 
     def recall(self, number: int, digest: bytes) -> Remembered | None:
         """Return what is remembered of a page that may be skipped. Called from the thread that fetches."""
@@ -59,6 +61,25 @@ class Recollection:
             return None
         self.has_recalled = True
         return found
+
+    def foresee(self, number: int) -> Remembered | None:
+        """Return what is remembered of a page that may be skipped whatever becomes of the pages before it.
+
+        Called from the thread that fetches, which has noted all of them. They are looked at in this order, as `note`
+        adds to `changed` before it takes from `pending`.
+        """
+        found = self.known.get(number)
+        spans = [*self.pending.values(), self.changed]
+        return None if found is None or any(overlap(span, found.span) for span in spans) else found
+
+    def await_loading(self, page: Prepared) -> None:
+        """Note that a page was read, so that pages behind it are not foreseen that it may have rows of."""
+        if page.unchanged is None:
+            self.pending[page.number] = span_of(page.keys)
+        elif page.reread is not None:
+            self.pending[page.number] = page.unchanged.span
+        else:
+            self.has_recalled = True
 
     def has_skipped(self, run: Run) -> bool:
         """Whether there are records that the run has not looked at; what was known of them is in `shape`."""
@@ -170,6 +191,7 @@ def note(
             remembered.append(_remembered(page))
         if loaded.updated and page.unchanged is None:
             memory.changed = joined(memory.changed, span_of(page.keys))
+        memory.pending.pop(page.number, None)
     if loaded.inserted or loaded.updated:
         loaders.report_writes(cursor)
     RememberedPages.objects.create(

@@ -88,6 +88,8 @@ class Page:
 
 # Asked with a page's number and digest: what is remembered of it, when it may be skipped.
 Recall = Callable[[int, bytes], Remembered | None]
+# Asked with a page's number before the page is asked for: what is remembered of it, when it may be skipped in any case.
+Foresee = Callable[[int], Remembered | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ from ingestion.http.origins import check_redirect, origin_of, redirected
 from ingestion.http.receiving import receive
 from ingestion.http.targets import Targets
 from ingestion.http.translating import shown, translated
+from ingestion.http.validators import NOT_MODIFIED
 from ingestion.http.values import (
     Answers,
     Auth,
@@ -252,7 +253,10 @@ class Client:
             return Response(status=response.status_code, headers=headers_of(response), body=b"", is_empty=True)
         check(meaning, response, where)
         received = self._receive(response, where)
-        if self.answers.body is not None and (meaning := self.answers.body(received) or "succeed") != "succeed":
+        # A 304 has no body that a feed could judge.
+        if self.answers.body is None or response.status_code == NOT_MODIFIED:
+            return received
+        if (meaning := self.answers.body(received) or "succeed") != "succeed":
             if meaning == "empty":
                 return replace(received, body=b"", is_empty=True)
             check(meaning, response, f"{where} (by its body)")

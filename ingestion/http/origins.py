@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ingestion.errors import RunFailed
+from ingestion.http.validators import CONDITIONS
 from ingestion.http.values import Request
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -55,4 +56,6 @@ def redirected(request: Request, status: int, url: str, *, is_own: bool) -> Requ
     if request.method not in ("GET", "HEAD") and status in (307, 308):
         raise RunFailed("redirect", "a body is not sent on to another origin")
     method = request.method if request.method in ("GET", "HEAD") else "GET"
-    return Request(method=method, url=url, headers=request.headers if is_own else {})
+    # What a document is asked for with that may be unchanged is no secret, and a 304 without it would be a mistake.
+    kept = {name: value for name, value in request.headers.items() if is_own or name.lower() in CONDITIONS}
+    return Request(method=method, url=url, headers=kept)

@@ -9,7 +9,7 @@ from ingestion.sources.graphql import Connection, GraphQL
 from ingestion.sources.json_api import JsonApi
 from ingestion.sources.soap import Soap
 from ingestion.sources.splitting import split_records
-from ingestion.types import Cursor, Page, Recall
+from ingestion.types import Cursor, Foresee, Page, Recall
 
 __all__ = [
     "S3",
@@ -77,10 +77,11 @@ class TidySource(Protocol):
 class SkippingSource(Source, Protocol):
     """A source that can leave pages unread that are as they were when an earlier run loaded them."""
 
-    def changed_pages(self, cursor: Cursor | None, recall: Recall) -> Iterator[Page]:
+    def changed_pages(self, cursor: Cursor | None, recall: Recall, foresee: Foresee | None = None) -> Iterator[Page]:
         """Yield the pages as `pages` does, each with its digest; those that `recall` knows without their records.
 
-        The digest is of everything that decides about the page's records, and of what was asked for.
+        The digest is of everything that decides about the page's records, and of what was asked for. A page that
+        `foresee` knows need not be received at all, and has no `reread`, where the remote says that it is unchanged.
         """
         ...
 

@@ -13,15 +13,17 @@ import structlog
 
 from ingestion.errors import ConfigurationError
 from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Response, Retry, Transport
+from ingestion.http.validators import CONDITIONS, NOT_MODIFIED
 from ingestion.pagination import OffsetLimit, OffsetRange, PageNumber, PageRange, Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
 from ingestion.sources.overlaps import begins_within, tail_of
+from ingestion.sources.revalidating import Heard, Note, Revalidation, fingerprint
 from ingestion.sources.shaping import Cut, Shape
 from ingestion.sources.splitting import value_at
-from ingestion.types import Cursor, Page, Recall
+from ingestion.types import Cursor, Foresee, Page, Recall
 from ingestion.unchanged import Remembered
 
 log = structlog.get_logger(__name__)
@@ -35,6 +37,8 @@ class JsonApi:
         body: the JSON of a POST; what the paginator adds with `place="body"` is put into it.
         format: how responses are written that are no JSON document.
         envelope, expand, parent_as, added: as in Shape.
+        conditional: ask for the pages that the feed remembers with what tells their versions, so that unchanged ones
+            need not be sent.
     """
 
     url: str | Callable[[], str]
@@ -56,6 +60,7 @@ class JsonApi:
     answers: Answers = field(default_factory=Answers)
     transport: Transport = field(default_factory=Transport)
     rates: tuple[Rate, ...] = ()
+    conditional: bool = True
 
     def __post_init__(self) -> None:
         has_body = self.body is not None or getattr(self.pagination, "place", "query") == "body"
@@ -69,10 +74,10 @@ class JsonApi:
             )
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
-        return self._pages(cursor, None)
+        return self._pages(cursor, None, None)
 
-    def changed_pages(self, cursor: Cursor | None, recall: Recall) -> Iterator[Page]:
-        return self._pages(cursor, recall)
+    def changed_pages(self, cursor: Cursor | None, recall: Recall, foresee: Foresee | None = None) -> Iterator[Page]:
+        return self._pages(cursor, recall, foresee)
 
     def place(self) -> str:
         asked = self._asking().page(self.pagination.first())
@@ -118,21 +123,35 @@ class JsonApi:
             origins=(self.address(),),
         )
 
-    def _pages(self, cursor: Cursor | None, recall: Recall | None) -> Iterator[Page]:
-        with self.client() as client:
-            yield from self.read(client, cursor, recall)
+    def _revalidation(self, asking: Asking, foresee: Foresee | None) -> Revalidation | None:
+        """Return what asks for pages with their validators; None where a 304 would mean nothing, or something else."""
+        means_something = NOT_MODIFIED in self.answers.succeed | self.answers.empty | self.answers.retry
+        has_own = any(name.lower() in CONDITIONS for name in self.headers)
+        if foresee is None or not self.conditional or self.method != "GET" or means_something or has_own:
+            return None
+        same = fingerprint(asking.url, sorted(asking.params.items()), sorted(self.headers.items()))
+        return Revalidation(foresee=foresee, same=same)
 
-    def read(self, client: Client, cursor: Cursor | None, recall: Recall | None = None) -> Iterator[Page]:
+    def _pages(self, cursor: Cursor | None, recall: Recall | None, foresee: Foresee | None) -> Iterator[Page]:
+        with self.client() as client:
+            yield from self.read(client, cursor, recall, foresee)
+
+    def read(
+        self, client: Client, cursor: Cursor | None, recall: Recall | None = None, foresee: Foresee | None = None
+    ) -> Iterator[Page]:
         """Yield the pages as `pages` does, with a client that is open."""
         asking, shape = self._asking(), self._shape()
+        revalidation = self._revalidation(asking, foresee)
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
         is_counted, tail = isinstance(self.pagination, PageNumber | PageRange | OffsetLimit | OffsetRange), b""
         while at:
             asked = asking.page(at["at"])
-            response = client.request(
-                self.method, asked.url, asked.params, body=asked.body, headers=asked.headers or None
-            )
-            read = _Read(source=self, asking=asking, shape=shape, asked=asked, response=response, at=at)
+            ask = partial(client.request, self.method, asked.url, asked.params, body=asked.body)
+            if revalidation is None:
+                response, heard = ask(headers=asked.headers or None), None
+            else:
+                response, heard = revalidation.ask(ask, asked.headers, at["pages"] + 1, at["at"])
+            read = _Read(source=self, asking=asking, shape=shape, asked=asked, response=response, at=at, heard=heard)
             page = read.page() if recall is None else read.known_page(recall)
             if is_counted:
                 if begins_within(page.records, tail):
@@ -155,30 +174,52 @@ class _Read:
     asked: Asked
     response: Response
     at: Cursor
+    heard: Heard | None = None
 
     def known_page(self, recall: Recall) -> Page:
         """Return the page without its records where it is as it was remembered."""
         if self.response.is_empty:
             return self.page()
+        if self.heard is not None and self.heard.unchanged is not None:
+            return self._unsent_page(self.heard.unchanged)
         digest = _digest_of_response(self.response, self.asked.added)
         remembered = recall(self.at["pages"] + 1, digest)
         if remembered is None:
             return replace(self.page(), digest=digest)
+        note = Note.of(remembered)
+        following = self._following(note.received, note.digest, None)
+        if self.heard is not None:
+            remembered = msgspec.structs.replace(remembered, note=self._note(note.received, note.digest, following))
         return Page(
             number=remembered.number,
             records=(),
             size_bytes=len(self.response.body),
-            following=self._following(*self._noted(remembered), None),
+            following=following,
             digest=digest,
             note=remembered.note,
             unchanged=remembered,
             reread=lambda: replace(self.page(), digest=digest),
         )
 
-    def _noted(self, remembered: Remembered) -> tuple[int, str]:
-        """Return how many records were received, and their digest."""
-        digest, _, received = remembered.note.partition(" ")
-        return int(received) if received else remembered.records, digest
+    def _unsent_page(self, remembered: Remembered) -> Page:
+        """Return a page that the remote says is as it was remembered: see Note [Not modified]."""
+        note = Note.of(remembered)
+        assert note.seen is not None, "it was asked for with its validators"
+        at = note.seen.following
+        return Page(
+            number=remembered.number,
+            records=(),
+            size_bytes=len(remembered.note),
+            following=self._advanced(note.digest, lambda: at),
+            digest=remembered.digest,
+            note=remembered.note,
+            unchanged=remembered,
+        )
+
+    def _note(self, received: int, digest: str, following: Cursor | None) -> str:
+        """Return what the page is remembered with."""
+        seen = None if self.heard is None else self.heard.seen(following and following["at"])
+        return Note(digest=digest, received=received, seen=seen).text()
 
     def page(self) -> Page:
         if self.response.is_empty:
@@ -186,29 +227,34 @@ class _Read:
             self._following(0, "", None)
             return Page(number=self.at["pages"] + 1, records=(), size_bytes=0, following=None)
         cut = self.shape.cut(self.response)
+        following = self._following(cut.received, cut.digest, cut)
         return Page(
             number=self.at["pages"] + 1,
             records=cut.records,
             size_bytes=len(self.response.body),
-            following=self._following(cut.received, cut.digest, cut),
+            following=following,
             refused=cut.refused,
-            note=cut.digest if self.shape.expand is None else f"{cut.digest} {cut.received}",
+            note=self._note(cut.received, cut.digest, following),
         )
 
     def _following(self, count: int, digest: str, cut: Cut | None) -> Cursor | None:
         """Return the cursor after a page of so many records with that digest."""
-        pagination, asking, at = self.source.pagination, self.asking, self.at
+        pagination, at = self.source.pagination, self.at
+        return self._advanced(digest, lambda: pagination.following(at["at"], self._received(count, cut)))
+
+    def _advanced(self, digest: str, following: Callable[[], Cursor | None]) -> Cursor | None:
+        asking = self.asking
         return loops.advance(
-            at,
+            self.at,
             digest,
-            lambda: pagination.following(at["at"], self._received(count, cut)),
+            following,
             max_pages=self.source.max_pages,
             shown=lambda each: asking.shown(asking.page(each).added),
         )
 
     def _received(self, count: int, cut: Cut | None) -> Received:
         return Received(
-            headers=self.response.headers,
+            headers=self.response.headers if self.heard is None else self.heard,
             records=count,
             value=partial(value_at, self.response),
             last=partial(_last, self, cut),

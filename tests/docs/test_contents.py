@@ -96,7 +96,7 @@ def tables_of_arguments():
         (sources.Connection, "`ingestion.sources.Connection`"),
         (sources.ForEach, "`source` has `{parent}` in"),
         (sources.Files, "`ingestion.sources.Files`"),
-        (sources.Web, "file of a server that answers without"),
+        (sources.Web, "server that tells neither"),
         (sources.S3, "`S3`: a bucket"),
         (sources.Ftp, "right. The version is size"),
         (sources.Sftp, "`Sftp`: a folder"),

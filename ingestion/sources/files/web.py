@@ -75,11 +75,25 @@ class _Urls:
         try:
             found = self._asking.head(url)
         except RunFailed as error:
-            # Many servers know no HEAD. Then nothing tells one version from another.
-            if any(f"answered {status}" in error.message for status in (400, 403, 405, 501)):
+            # Many servers know no HEAD, and addresses that are signed for GET take nothing else.
+            if not any(f"answered {status}" in error.message for status in (400, 403, 405, 501)):
+                raise
+            return self._entry_of_get(name, url)
+        return None if found is None else _described(name, url, found.headers)
+
+    def _entry_of_get(self, name: str, url: str) -> Entry | None:
+        """Return what the headers of a GET say; nobody reads its body, of which one byte is asked for."""
+        try:
+            download = self._asking.open(url, {"Range": "bytes=0-0"})
+        except RunFailed as error:
+            if any(f"answered {status}" in error.message for status in (404, 410)):
+                return None
+            # Of an empty file there is no first byte.
+            if "answered 416" in error.message:
                 return Entry(name=name, handle=url, version="")
             raise
-        return None if found is None else _described(name, url, found.headers)
+        download.close()
+        return _described(name, url, download.headers, is_part=download.status == 206)
 
     def open(self, entry: Entry, offset: int) -> ByteStream:
         headers = {}

@@ -163,9 +163,12 @@ def folder_over_http(folder: Path, *, ranges: bool = True, tags: bool = True, he
             headers["Last-Modified"] = formatdate(path.stat().st_mtime, usegmt=True)
         asked, matches = request.headers.get("range"), request.headers.get("if-range")
         if ranges and asked and (matches is None or matches == headers.get("ETag")):
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            return Reply(206, content[start:], headers)
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            part = content[int(first) : int(last) + 1 if last else None]
+            if not part:
+                return Reply(416, headers={"Content-Range": f"bytes */{len(content)}"})
+            headers["Content-Range"] = f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}"
+            return Reply(206, part, headers)
         return Reply(200, content, headers | {"Content-Length": str(len(content))})
 
     return answer

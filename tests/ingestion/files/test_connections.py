@@ -7,7 +7,7 @@ import pytest
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Limits
-from ingestion.sources import S3, Csv, Files, Ftp, Sftp, Web
+from ingestion.sources import S3, Csv, Facts, Files, Ftp, Sftp, Web
 from ingestion.sources.files.entries import Entry
 from ingestion.sources.files.folders import Found, walk
 from tests.ingestion.files import servers
@@ -164,13 +164,31 @@ def test_a_download_that_changes_when_it_is_taken_up_again_is_not_spliced(folder
         read(Web(urls=f"{remote.url}/a.csv"))
 
 
-def test_a_server_without_head_or_without_tags_is_read_whole_and_never_remembered(folder):
-    for options in ({"head": False}, {"tags": False}):
-        with servers.web(folder, **options) as remote:
-            files = Files(place=Web(urls=f"{remote.url}/a.csv"), format=Csv(), **QUICK)
-            pages = list(files.pages(None))
+def test_a_server_without_tags_is_read_whole_and_never_remembered(folder):
+    with servers.web(folder, tags=False) as remote:
+        files = Files(place=Web(urls=f"{remote.url}/a.csv"), format=Csv(), **QUICK)
+        pages = list(files.pages(None))
+    assert sum(len(page.records) for page in pages) == 60_000
+    assert pages[-1].file is None
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_of_a_server_without_head_the_version_is_that_of_a_get_which_nobody_reads(folder, ranges):
+    with servers.web(folder, head=False, ranges=ranges) as remote:
+        files = Files(place=Web(urls=f"{remote.url}/a.csv"), format=Csv(), **QUICK)
+        pages = list(files.pages(None))
+        file = pages[-1].file
         assert sum(len(page.records) for page in pages) == 60_000
-        assert pages[-1].file is None
+        assert (file.version[0], file.size_bytes) == ('"', len(CONTENT))
+        again = files.for_feed(Facts(loaded={"a.csv": file.version}))
+        assert list(again.pages(None)) == []
+        remote.answer = servers.folder_over_http(folder, head=False, tags=False)
+        assert len(list(again.pages(None))) == len(pages)
+        (folder / "a.csv").write_bytes(b"")
+        assert [len(page.records) for page in files.pages(None)] == [0]
+        (folder / "a.csv").unlink()
+        with pytest.raises(RunFailed, match="file_missing"):
+            list(files.pages(None))
 
 
 @pytest.mark.parametrize(
