@@ -35,7 +35,7 @@ class Contender:
     option: str = ""
     scale: Scale = "main"
     start: Start = "empty"
-    source: Literal["HTTP", "file", "JSON lines"] = "HTTP"
+    source: Literal["HTTP", "GraphQL", "CSV", "CSV, S3", "file", "JSON lines"] = "HTTP"
     delay_ms: int = 0  # what the remote waits before each page
     package: str = ""  # the peer's; it runs in the peers' environment
 
@@ -77,6 +77,15 @@ ENGINE = (
         shape=shapes.DIRTY,
         floor="floor, unique key",
     ),
+)
+
+# The same photos from other kinds of sources into the table that `engine append` fills.
+_kind = partial(_engine, floor="floor")
+
+SOURCES = (
+    _kind(name="engine append, GraphQL", option="bench-graphql", shape=shapes.PLAIN, source="GraphQL"),
+    _kind(name="engine append, CSV", option="bench-csv", shape=shapes.TEXTS, source="CSV"),
+    _kind(name="engine append, CSV from S3", option="bench-s3", shape=shapes.TEXTS, source="CSV, S3"),
 )
 
 # A page that a remote on the same continent makes and sends takes about so long.
@@ -215,7 +224,7 @@ GROWTH = tuple(
     for contender in _GROWING
 )
 
-ALL = (*FLOORS, *ENGINE, *WORKERS, *ARTICLE, *PEERS, *OTHER_SHAPES, *GROWTH)
+ALL = (*FLOORS, *ENGINE, *SOURCES, *WORKERS, *ARTICLE, *PEERS, *OTHER_SHAPES, *GROWTH)
 
 
 def row_count(contender: Contender, *, rows: int, shape_rows: int) -> int:

@@ -79,11 +79,11 @@ class Measurer:
 
     def _job(self, contender: Contender) -> Job:
         shape, rows = contender.shape, self.rows(contender)
-        is_fetched = contender.source == "HTTP"
+        is_fetched = contender.source not in ("file", "JSON lines")
         prepare = self._around.json_lines if contender.source == "JSON lines" else self._around.file
         return Job(
             rows=rows,
-            url=self._around.url(shape, rows, delay_ms=contender.delay_ms) if is_fetched else "",
+            url=self._url(contender, rows) if is_fetched else "",
             database=self._around.database.parameters,
             table=shape.table,
             columns=shape.columns,
@@ -91,6 +91,11 @@ class Measurer:
             scratch=str(self._around.scratch),
             option=contender.option,
         )
+
+    def _url(self, contender: Contender, rows: int) -> str:
+        if contender.source == "HTTP":
+            return self._around.url(contender.shape, rows, delay_ms=contender.delay_ms)
+        return self._around.remote("s3" if contender.source == "CSV, S3" else "web", rows)
 
     def _bring_about(self, contender: Contender, job: Job) -> None:
         database, table = self._around.database, contender.shape.table

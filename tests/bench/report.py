@@ -14,6 +14,7 @@ BUSY_LOAD = 0.5
 
 _GROUPS = (
     ("Floors and engine", (*contenders.FLOORS, *contenders.ENGINE)),
+    ("Kinds of sources", contenders.SOURCES),
     ("Workers", contenders.WORKERS),
     ("The article's ways", contenders.ARTICLE),
     ("Peers", contenders.PEERS),

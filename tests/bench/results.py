@@ -180,6 +180,16 @@ FIGURES = (
         value=rate_against(_APPEND, "sling"),
         at_least=True,
     ),
+    *(
+        Figure(
+            name=f"rows/s of {source} against REST",
+            must=0.7,
+            aim=None,
+            value=rate_against(f"{_APPEND}, {source}", _APPEND),
+            at_least=True,
+        )
+        for source in ("GraphQL", "CSV", "CSV from S3")
+    ),
     Figure(
         name="peak memory of append, × 10 rows against × 0.1",
         must=8,

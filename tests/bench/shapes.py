@@ -69,6 +69,8 @@ _photos = partial(Shape, path="/photos", paths=_PHOTO_PATHS, record=photo)
 PHOTOS = _photos(table="photos")
 PLAIN = _photos(table="bench_plain")
 KEYED = _photos(table="bench_keyed")
+# What of a photo is the same when it comes as text: the whole record has other types then.
+TEXTS = _photos(table="bench_plain", paths={name: path for name, path in _PHOTO_PATHS.items() if path})
 
 # One of a thousand is bad: the one in the middle of its page.
 _BAD = PAGE_RECORDS // 2

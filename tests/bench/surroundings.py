@@ -112,6 +112,13 @@ class Surroundings:
             self._warmed.add(url)
         return url
 
+    def remote(self, kind: str, rows: int) -> str:
+        """Return the URL of a server of another kind: see `tests.bench.remotes`."""
+        name = f"{kind}-{rows}"
+        if name not in self._apis:
+            self._apis[name] = self._start(name, ["tests.bench.remotes", kind, "--rows", str(rows)])
+        return self._apis[name]
+
     def _start(self, name: str, arguments: list[str]) -> str:
         log = self.directory / f"logs/{name}.log"
         command = [sys.executable, "-m", *arguments]

@@ -44,6 +44,8 @@ def test_whoever_can_take_part_loads_what_it_is_given(report):
     assert by_name["engine upsert, 1 % changed"]["samples"][0]["written"] == {
         "inserted": 0, "updated": 10, "deleted": 0
     }  # fmt: skip
+    for name in ("engine append, GraphQL", "engine append, CSV", "engine append, CSV from S3"):
+        assert by_name[name]["samples"][0]["notes"]["inserted"] == 1000
     for name in ("engine parts, 1 worker", "engine parts, 2 workers, 20 ms a page"):
         assert by_name[name]["samples"][0]["notes"]["inserted"] == 1000
     assert by_name["engine upsert, one bad record a page"]["samples"][0]["notes"]["rejected"] == 1

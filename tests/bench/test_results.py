@@ -51,6 +51,17 @@ def test_rows_per_second_are_compared_with_the_faster_one(seconds, is_reached):
     assert row["reached"] is is_reached
 
 
+@pytest.mark.parametrize("source", ["GraphQL", "CSV", "CSV from S3"])
+@pytest.mark.parametrize(("seconds", "is_reached"), [(10.0, True), (10.1, False)])
+def test_every_kind_of_source_is_compared_with_rest(source, seconds, is_reached):
+    row = figure(
+        f"rows/s of {source} against REST",
+        result("engine append", 7.0),
+        result(f"engine append, {source}", seconds),
+    )
+    assert row["reached"] is is_reached
+
+
 @pytest.mark.parametrize(("updated", "is_reached"), [(10, True), (11, False), (9, False)])
 def test_exactly_one_percent_is_to_be_written_in_every_sample(updated, is_reached):
     name = "engine upsert, 1 % changed"

@@ -5,11 +5,11 @@ from typing import Any
 
 from ingestion import feeds
 from ingestion.cleaning import whole_record
-from ingestion.feeds import Feed, Upsert, env_url
+from ingestion.feeds import Append, Feed, Upsert, env_url
 from ingestion.pagination import PageNumber
 from ingestion.parts import PageRanges
-from ingestion.sources import JsonApi
-from tests.bench import shapes
+from ingestion.sources import S3, Connection, Csv, Files, GraphQL, JsonApi, Web
+from tests.bench import remotes, shapes
 from tests.bench.app import models
 from tests.bench.shapes import Shape
 
@@ -63,4 +63,45 @@ PARTS = _feed(
 )
 MIRROR = _feed(
     "bench-mirror", shapes.KEYED, _target("Mirror", models.KeyedPhoto, key="remote_id"), api="PHOTOS_API_URL"
+)
+
+# The same columns as `bench-append`, which they are compared with.
+_COLUMNS = {name: ".".join(path) if path else whole_record for name, path in shapes.PLAIN.paths.items()}
+GRAPHQL = Feed(
+    name="bench-graphql",
+    source=GraphQL(
+        url=env_url("BENCH_API_URL", "/graphql"),
+        query="""query ($first: Int!, $after: String) {
+          photos(first: $first, after: $after) {
+            nodes { albumId id title url thumbnailUrl }
+            pageInfo { endCursor hasNextPage }
+          }
+        }""",
+        records=("photos",),
+        pagination=Connection(size=shapes.PAGE_RECORDS),
+    ),
+    columns=_COLUMNS,
+    target=Append(models.PlainPhoto),
+)
+# Without a memory of what was loaded: each round reads the same file.
+CSV = Feed(
+    name="bench-csv",
+    source=Files(place=Web(urls=env_url("BENCH_API_URL", f"/{remotes.FILE}")), format=Csv(), reload="always"),
+    columns=_COLUMNS,
+    target=Append(models.PlainPhoto),
+)
+BUCKET = Feed(
+    name="bench-s3",
+    source=Files(
+        place=S3(
+            bucket=remotes.BUCKET,
+            endpoint=env_url("BENCH_API_URL"),
+            key_id=lambda: "bench",
+            secret=lambda: "bench",
+        ),
+        format=Csv(),
+        reload="always",
+    ),
+    columns=_COLUMNS,
+    target=Append(models.PlainPhoto),
 )
