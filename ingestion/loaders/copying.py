@@ -77,7 +77,7 @@ def move_sequence(cursor: Cursor, table: Table) -> None:
         return
     cursor.execute(
         sql.SQL(
-            "SELECT setval(sequence, highest) FROM (SELECT"
+            "SELECT sequence::text, highest FROM (SELECT"
             " pg_get_serial_sequence(quote_ident({name}), {text})::regclass AS sequence,"
             " (SELECT max({column}) FROM {table}) AS highest) AS found"
             " WHERE sequence IS NOT NULL AND highest > coalesce(pg_sequence_last_value(sequence), 0)"
@@ -87,4 +87,23 @@ def move_sequence(cursor: Cursor, table: Table) -> None:
             column=sql.Identifier(table.serial),
             table=table.identifier,
         )
+    )
+    if behind := cursor.fetchone():
+        _move(cursor, *behind)
+
+
+def _move(cursor: Cursor, sequence: str, highest: int) -> None:
+    """Move the sequence to the value, unless somebody moved it further.
+
+    Two chunks that end at once must not both look before either has moved it: the second would move it back. The lock
+    makes them take turns; it ends with the savepoint, and not with a transaction that may be a dry run of hours. What
+    setval did stays.
+    """
+    cursor.execute(
+        sql.SQL(
+            "SAVEPOINT moving;"
+            " SELECT pg_advisory_xact_lock(hashtextextended('ingestion sequence ' || {sequence}, 0));"
+            " SELECT setval({sequence}, {highest}) WHERE {highest} > coalesce(pg_sequence_last_value({sequence}), 0);"
+            " ROLLBACK TO SAVEPOINT moving; RELEASE SAVEPOINT moving"
+        ).format(sequence=sql.Literal(sequence), highest=sql.Literal(highest))
     )
