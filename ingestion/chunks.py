@@ -196,6 +196,7 @@ def _counts(chunk: Chunk, loaded: Loaded, rejections: Sequence[Rejection], coerc
         rejected=len(rejections),
         skipped=chunk.skipped,
         coercions=chunk.coercions + coercions,
+        warnings=chunk.warnings,
     )
 
 

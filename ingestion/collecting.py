@@ -73,6 +73,10 @@ class Chunk:
         return [page.file for page in self.pages if page.file is not None]
 
     @property
+    def warnings(self) -> list[str]:
+        return [page.warning for page in self.pages if page.warning]
+
+    @property
     def coercions(self) -> Counter[str]:
         return sum((page.coercions for page in self.pages), start=Counter())
 

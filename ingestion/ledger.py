@@ -13,6 +13,8 @@ from ingestion.errors import PartTaken
 from ingestion.models import Part, Reject, Resolution, Run
 from ingestion.types import Counts, Cursor, Rejection
 
+# A run that goes on for days may find the same thing in each of its slices.
+MOST_WARNINGS: Final = 20
 # The keys of so many open rejects are looked through here, of more in the database.
 FEW_REJECTS: Final = 10_000
 
@@ -54,6 +56,10 @@ def commit(
         # The UPDATE above holds the run's row: nobody else adds to these meanwhile.
         run.coercions = dict(sorted((counts.coercions + Counter(run.coercions)).items()))
         run.save(update_fields=["coercions"])
+    if counts.warnings:
+        new = [warning for warning in dict.fromkeys(counts.warnings) if warning not in run.warnings]
+        run.warnings = [*run.warnings, *new][:MOST_WARNINGS]
+        run.save(update_fields=["warnings"])
     return run
 
 

@@ -85,6 +85,8 @@ class Run(models.Model):
     # What this run has seen of the source's records, and what of it differs from what was known.
     shape = models.JSONField(default=dict, db_default={}, editable=False)
     drift = models.JSONField(default=list, db_default=[])
+    # What its end does not tell: what of its source nobody can promise.
+    warnings = models.JSONField(default=list, db_default=[])
     # Somebody wants it to go on where its feed lets drift fail it.
     accept_drift = models.BooleanField(db_default=False, default=False)
     error = models.TextField(blank=True)
@@ -184,6 +186,7 @@ class Run(models.Model):
             "skipped": self.skipped,
             "coercions": self.coercions,
             "drift": self.drift,
+            "warnings": self.warnings,
             "seconds": self.seconds,
             "first_commit_at": self.first_commit_at.isoformat() if self.first_commit_at else None,
             "error": self.error or None,

@@ -52,6 +52,7 @@ class Prepared:
     following: Cursor | None
     refused: Mapping[int, RecordRejected] = field(default_factory=dict)
     file: LoadedFile | None = None
+    warning: str = ""
     digest: bytes = b""
     note: str = ""
     unchanged: Remembered | None = None
@@ -133,6 +134,7 @@ class Preparer:
             following=page.following,
             refused=page.refused,
             file=page.file,
+            warning=page.warning,
             digest=page.digest,
             note=page.note,
             unchanged=page.unchanged,

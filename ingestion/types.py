@@ -68,7 +68,7 @@ class Page:
     """One unit of fetch. `following` is the cursor of the next page, or None after the last one.
 
     `refused` says, by their position, what the source itself finds wrong with records. `file` is the file that ends
-    with this page.
+    with this page. `warning` is what people are to know of the run, once it has loaded the page.
 
     A source that can skip pages gives each a `digest` and a `note`. Of an `unchanged` page it gives what is remembered
     instead of the records, and with `reread` the page with its records after all.
@@ -80,6 +80,7 @@ class Page:
     following: Cursor | None
     refused: Mapping[int, RecordRejected] = field(default_factory=dict)
     file: LoadedFile | None = None
+    warning: str = ""
     digest: bytes = b""
     note: str = ""
     unchanged: Remembered | None = None
@@ -114,7 +115,7 @@ class Rejection:
 class Counts:
     """What happened to the records of a chunk; `read` is the sum of `inserted` to `rejected` without `deleted`.
 
-    `skipped` records are not among those read. `coercions` counts `column:rule`.
+    `skipped` records are not among those read. `coercions` counts `column:rule`. `warnings` are for people.
     """
 
     pages: int = 0
@@ -128,3 +129,4 @@ class Counts:
     rejected: int = 0
     skipped: int = 0
     coercions: Counter[str] = field(default_factory=Counter)
+    warnings: Sequence[str] = ()

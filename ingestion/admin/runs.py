@@ -61,7 +61,7 @@ class RunAdmin(InterventionsAdmin):
             ("shown_pages", "shown_pages_skipped"),
             ("shown_read", "shown_inserted", "shown_updated"),
             ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected", "shown_skipped"),
-            "shown_coercions", "shown_drift",
+            "shown_coercions", "shown_drift", "shown_warnings",
         )}),
         ("Times (UTC)", {"fields": (
             ("shown_requested", "shown_started", "shown_first_commit", "shown_finished", "shown_took"),
@@ -157,7 +157,8 @@ class RunAdmin(InterventionsAdmin):
         counted = format_html_join(", ", "{}", ((count,) for count in counts))
         if run.error:
             return formats.two_lines(formats.short(run.error), counted)
-        return formats.two_lines(counted, formats.short(drift_text(run))) if run.drift else counted
+        noted = "\n".join([*run.warnings, drift_text(run)]).strip()
+        return formats.two_lines(counted, formats.short(noted)) if noted else counted
 
     @admin.display(description="error")
     def shown_error(self, run: Run) -> str:
@@ -166,6 +167,10 @@ class RunAdmin(InterventionsAdmin):
     @admin.display(description="drift")
     def shown_drift(self, run: Run) -> str:
         return formats.verbatim(drift_text(run))
+
+    @admin.display(description="warnings")
+    def shown_warnings(self, run: Run) -> str:
+        return formats.verbatim("\n".join(run.warnings))
 
     @admin.display(description="coerced values")
     def shown_coercions(self, run: Run) -> str:

@@ -1,6 +1,6 @@
 """Pages that are counted: by number, or by the records before them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestion.errors import ConfigurationError, RunFailed
@@ -100,6 +100,9 @@ class OffsetLimit:
     """Pages that begin after so many records, `size` each. The offset advances by what was received.
 
     Stop rules as those of PageNumber.
+
+    Args:
+        overlap: begin each page with so many records of the one before, which shows that none in between was missed.
     """
 
     param: str
@@ -110,9 +113,12 @@ class OffsetLimit:
     total: Path = ()
     has_more: Path = ()
     place: Place = "query"
+    overlap: int = 0
 
     def __post_init__(self) -> None:
         _refuse_mistakes(self)
+        if not 0 <= self.overlap < self.size:
+            raise ConfigurationError(f"OffsetLimit(overlap={self.overlap}): from 0 to less than the size, {self.size}")
 
     def first(self) -> Cursor:
         return {"offset": self.start, "full": False, "total": None}
@@ -121,7 +127,11 @@ class OffsetLimit:
         return {name: str(value) for name, value in self.values(cursor).items()}
 
     def values(self, cursor: Cursor) -> dict[str, Any]:
-        return {self.param: cursor["offset"]} | ({self.size_param: self.size} if self.size_param else {})
+        return {self.param: self.begin(cursor)} | ({self.size_param: self.size} if self.size_param else {})
+
+    def begin(self, cursor: Cursor) -> int:
+        """Return the offset that is asked for."""
+        return int(cursor["offset"]) - int(cursor.get("lap", 0))
 
     @property
     def tells_total(self) -> bool:
@@ -144,11 +154,16 @@ class OffsetLimit:
 
     def following(self, cursor: Cursor, received: Received) -> Cursor | None:
         total = _total(self, cursor["total"], received)
-        offset = cursor["offset"] + received.records
         full = cursor["full"] or received.records >= self.size
+        offset = self.begin(cursor) + received.records
+        if offset <= cursor["offset"]:
+            # What the page before had as well is nothing new.
+            offset, received = cursor["offset"], replace(received, records=0)
         if _is_end(self, received, so_far=offset - self.start, full=full, total=total):
             return None
-        return {"offset": offset, "full": full, "total": total}
+        following = {"offset": offset, "full": full, "total": total}
+        # Less than a page, however few records a remote gives for one: each page brings something new.
+        return following | {"lap": min(self.overlap, received.records - 1)} if self.overlap else following
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,11 +229,13 @@ class OffsetRange:
 
     def values(self, cursor: Cursor) -> dict[str, Any]:
         values, end, name = self.whole.values(cursor), self.share["end"], self.whole.size_param
-        return values | {name: min(values[name], end - cursor["offset"])} if name and end is not None else values
+        return (
+            values | {name: min(values[name], end - self.whole.begin(cursor))} if name and end is not None else values
+        )
 
     def following(self, cursor: Cursor, received: Received) -> Cursor | None:
         end = self.share["end"]
-        is_through = end is not None and cursor["offset"] + received.records >= end
+        is_through = end is not None and self.whole.begin(cursor) + received.records >= end
         # What is shorter here is so because less was asked for.
         following = self.whole.following(cursor | {"full": False} if is_through else cursor, received)
         return None if is_through else following

@@ -19,7 +19,7 @@ from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
-from ingestion.sources.overlaps import begins_within, tail_of
+from ingestion.sources.overlaps import Seams
 from ingestion.sources.revalidating import Heard, Note, Revalidation, fingerprint
 from ingestion.sources.shaping import Cut, Shape
 from ingestion.sources.splitting import value_at
@@ -143,7 +143,7 @@ class JsonApi:
         asking, shape = self._asking(), self._shape()
         revalidation = self._revalidation(asking, foresee)
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
-        is_counted, tail = isinstance(self.pagination, PageNumber | PageRange | OffsetLimit | OffsetRange), b""
+        seams = _seams(self)
         while at:
             asked = asking.page(at["at"])
             ask = partial(client.request, self.method, asked.url, asked.params, body=asked.body)
@@ -153,13 +153,9 @@ class JsonApi:
                 response, heard = revalidation.ask(ask, asked.headers, at["pages"] + 1, at["at"])
             read = _Read(source=self, asking=asking, shape=shape, asked=asked, response=response, at=at, heard=heard)
             page = read.page() if recall is None else read.known_page(recall)
-            if is_counted:
-                if begins_within(page.records, tail):
-                    log.warning(
-                        "a record came on two pages in a row", request=asking.shown(asked.added), page=page.number
-                    )
-                    is_counted = False
-                tail = tail_of(page.records)
+            if seams is not None and (found := seams.finding(page)):
+                log.warning("the source changed between two pages", request=asking.shown(asked.added), warning=found)
+                page = replace(page, warning=found)
             yield page
             at = page.following
 
@@ -262,6 +258,17 @@ class _Read:
             origin=self.asking.url,
             own=self.asking.own,
         )
+
+
+def _seams(source: JsonApi) -> Seams | None:
+    """Return what looks at the seams of pages that are counted; those that are marked or linked have none."""
+    pagination = source.pagination
+    if isinstance(pagination, PageRange | OffsetRange):
+        pagination = pagination.whole
+    overlap = pagination.overlap if isinstance(pagination, OffsetLimit) else 0
+    # Parents overlap, not the records that come out of them.
+    is_comparable = not (overlap and source.expand is not None)
+    return Seams(overlap) if isinstance(pagination, PageNumber | OffsetLimit) and is_comparable else None
 
 
 def _last(read: _Read, cut: Cut | None) -> Any:

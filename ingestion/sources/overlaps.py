@@ -1,9 +1,15 @@
-"""Records that come on two pages in a row: the collection was changed while it was read. Pure, no I/O."""
+"""What the seams between counted pages tell: that the collection was changed while it was read. Pure, no I/O.
+
+Note [Counted pages]: a page that is asked for by its number or offset holds what is there when it is asked for. What
+is inserted before it moves records from the end of the page before to its start, where they are found; they are loaded
+once. What is deleted before it moves records the other way, to where nobody looks any more. Only pages that overlap
+show that: the next one has to begin with what the page before ended with.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
-from ingestion.types import Record, Records
+from ingestion.types import Page, Record, Records
 
 # What somebody inserts before a page moves its last records to the next one: these are looked through.
 _TAIL_BYTES: Final = 64 * 1024
@@ -25,3 +31,52 @@ def begins_within(records: Sequence[Record], tail: bytes) -> bool:
     at = tail.find(first)
     # Not where it is a member of a record, or the end of a longer number.
     return at > 0 and tail[at - 1 : at] in b"[, \n\r\t" and tail[at + len(first) :].lstrip()[:1] in (b",", b"]")
+
+
+class Seams:
+    """Compares each page of one slice with the page before it; each finding is told once. See Note [Counted pages].
+
+    Args:
+        overlap: as that of OffsetLimit.
+    """
+
+    def __init__(self, overlap: int) -> None:
+        self._overlap = overlap
+        self._tail, self._expected = b"", b""
+        self._told: set[str] = set()
+
+    def finding(self, page: Page) -> str:
+        """Return what the seam before a page tells, as a sentence; mostly nothing."""
+        found = self._found(page)
+        self._remember(page)
+        if found in self._told:
+            return ""
+        self._told.add(found)
+        return found.format(page=page.number, before=page.number - 1)
+
+    def _found(self, page: Page) -> str:
+        if page.unchanged is not None:
+            return ""
+        first = bytes(page.records[0]) if page.records and self._expected else b""
+        if self._expected and first == self._expected:
+            return ""
+        if begins_within(page.records, self._tail):
+            return _MOVED
+        return _GONE if self._expected else ""
+
+    def _remember(self, page: Page) -> None:
+        # A page that is skipped has no records to compare with.
+        records = page.records if page.unchanged is None else ()
+        self._tail = tail_of(records) if records else b""
+        lap = min(self._overlap, len(records) - 1)
+        self._expected = bytes(records[-lap]) if lap > 0 else b""
+
+
+_MOVED: Final = (
+    "page {page} begins with a record of page {before}: records were inserted before it, or moved, while the pages "
+    "were counted. What came twice is loaded once; whatever moved the other way may be missing until the next full run"
+)
+_GONE: Final = (
+    "page {page} does not begin with what page {before} ended with: records before it were deleted, or one of these "
+    "was changed, while the pages were counted. As many others may be missing until the next full run"
+)

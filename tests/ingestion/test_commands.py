@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SUMMARY = (
     "feed", "run", "state", "pages", "read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected",
-    "pages_skipped", "skipped", "coercions", "drift", "seconds", "first_commit_at", "error",
+    "pages_skipped", "skipped", "coercions", "drift", "warnings", "seconds", "first_commit_at", "error",
 )  # fmt: skip
 
 

@@ -143,7 +143,7 @@ def test_the_next_page_after_one_with_a_bad_record_is_found():
 
 # An order that does not hold
 
-MOVED = "a record came on two pages in a row"
+MOVED = "the source changed between two pages"
 
 
 def inserting(count):

@@ -63,6 +63,22 @@ def test_every_record_is_received_once_whatever_the_sizes(total, size, cap, star
     assert read == list(range(total))
 
 
+@given(total=st.integers(0, 60), size=st.integers(2, 12), cap=st.integers(1, 12), overlap=st.integers(1, 4))
+def test_pages_that_overlap_read_every_record_and_end(total, size, cap, overlap):
+    paginator = OffsetLimit(param="offset", size=size, overlap=min(overlap, size - 1))
+    cursor, read, ends = paginator.first(), [], [0]
+    while cursor is not None:
+        offset = int(paginator.params(cursor)["offset"])
+        records = range(offset, min(offset + min(size, cap), total))
+        # No gap, and no page that is asked for twice.
+        assert offset <= ends[-1]
+        assert len(records) == 0 or records.stop > ends[-1] or cursor["offset"] == total
+        read += records
+        ends.append(max(records.stop, ends[-1]))
+        cursor = paginator.following(json.loads(json.dumps(cursor)), received(len(records)))
+    assert sorted(set(read)) == list(range(total))
+
+
 @given(
     total=st.integers(1, 100),
     size=st.integers(1, 10),
@@ -83,6 +99,12 @@ def test_ranges_of_offsets_read_every_record_once_whatever_the_sizes(total, size
             read += records
             cursor = part.following(cursor, received(len(records), total=total))
     assert read == list(range(total))
+
+
+@pytest.mark.parametrize("overlap", [-1, 10])
+def test_an_overlap_is_less_than_a_page(overlap):
+    with pytest.raises(ConfigurationError, match="overlap"):
+        OffsetLimit(param="offset", size=10, overlap=overlap)
 
 
 def test_offsets_without_the_total_cannot_be_divided_by_it():

@@ -79,6 +79,9 @@ def describe(summary: dict[str, Any]) -> str:
     error = f": {summary['error']}" if summary["error"] else ""
     changed = "; ".join(drift.describe(drift.change_from_json(change)) for change in summary["drift"])
     run = "dry run" if summary["run"] is None else f"run {summary['run']}"
-    return f"{summary['feed']}: {run} {summary['state']}{took}: {counts}{error}" + (
-        f"; drift: {changed}" if changed and not summary["error"] else ""
+    warned = "".join(f"; warning: {warning}" for warning in summary["warnings"])
+    return (
+        f"{summary['feed']}: {run} {summary['state']}{took}: {counts}{error}"
+        + (f"; drift: {changed}" if changed and not summary["error"] else "")
+        + warned
     )

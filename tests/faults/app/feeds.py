@@ -1,8 +1,9 @@
-"""Two feeds of the same kind: what happens to one must not harm the other."""
+"""Two feeds of the same kind: what happens to one must not harm the other. Beside them the unruly ones."""
 
 from ingestion.feeds import Feed, Upsert, env_url
 from ingestion.pagination import PageNumber
 from ingestion.sources import JsonApi
+from tests.faults.app import unruly
 from tests.faults.app.models import Record
 
 
@@ -22,3 +23,6 @@ def _feed(name: str) -> Feed:
 
 ALPHA = _feed("alpha")
 BETA = _feed("beta")
+
+# Feeds are found by the names of this module.
+globals().update({feed.name.upper(): feed for feed in unruly.ALL})

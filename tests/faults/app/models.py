@@ -3,7 +3,7 @@
 from django.db import models
 
 
-class Record(models.Model):
+class Served(models.Model):
     """One record of a fake source."""
 
     source = models.CharField(max_length=20)
@@ -13,8 +13,23 @@ class Record(models.Model):
     size = models.IntegerField()
 
     class Meta:
-        db_table = "faults_record"
-        constraints = (models.UniqueConstraint(fields=("source", "number"), name="faults_record_key"),)
+        abstract = True
 
     def __str__(self):
         return f"{self.source} {self.number}"
+
+
+class Record(Served):
+    """A row of the table that most feeds share."""
+
+    class Meta:
+        db_table = "faults_record"
+        constraints = (models.UniqueConstraint(fields=("source", "number"), name="faults_record_key"),)
+
+
+class Replaced(Served):
+    """A row of the table that one feed replaces."""
+
+    class Meta:
+        db_table = "faults_replaced"
+        constraints = (models.UniqueConstraint(fields=("source", "number"), name="faults_replaced_key"),)

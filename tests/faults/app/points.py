@@ -27,6 +27,7 @@ PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
     "committed": ("ingestion.chunks", "load", "after"),
     "ending": ("ingestion.runs", "end", "before"),
     "slot-started": ("ingestion.slots", "start", "after"),
+    "refreshed": ("ingestion.auth.oauth", "_asked", "after"),
     "acknowledging": ("ingestion.pipeline", "advance", "after"),
 }
 

@@ -45,7 +45,7 @@ class CuttingData(DTPHandler):
     cuts: list[int] = []
 
     def send(self, data: bytes) -> int:
-        if self.cuts and self.tot_bytes_sent + len(data) > self.cuts[0]:
+        if self.cuts and self.tot_bytes_sent + len(data) >= self.cuts[0]:
             super().send(data[: self.cuts.pop(0) - self.tot_bytes_sent])
             self.cmd_channel.close()
             self.close()
