@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import psycopg2
 import pytest
 from hypothesis import settings
 
@@ -14,12 +15,53 @@ settings.load_profile("project")
 @pytest.fixture(scope="session", autouse=True)
 def _servers():
     """Keep the servers running for the session; the last session to leave stops them."""
+    from django.conf import settings as django_settings
+
     from config.embedded import ensure_servers
 
     lease = ensure_servers()
+    if django_settings.EMBEDDED_POSTGRES:
+        _do_without_safety_from_power_cuts(django_settings.DATA_DIR)
     yield
     if lease is not None:
         lease.release()
+
+
+def _do_without_safety_from_power_cuts(data_dir: Path) -> None:
+    """Let no commit in the tests' own database wait for the disk.
+
+    It still survives kill -9 of any process. The stacks that tests start have databases of their own, with the settings
+    that an operator's has.
+    """
+    from config import servers
+
+    database = servers.addresses(data_dir).database
+    connection = psycopg2.connect(
+        dbname=database["NAME"], user=database["USER"], password=database["PASSWORD"],
+        host=database["HOST"], port=database["PORT"] or None,
+    )  # fmt: skip
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER SYSTEM SET fsync = off")
+            cursor.execute("ALTER SYSTEM SET full_page_writes = off")
+            cursor.execute("SELECT pg_reload_conf()")
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Have tests that commit put back what they found, instead of emptying all tables and filling them again."""
+    from django.test import TransactionTestCase
+
+    from tests.origin import Origin
+
+    with django_db_blocker.unblock():
+        origin = Origin()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: origin.restore())
+        yield
 
 
 @pytest.fixture(scope="session")
