@@ -22,6 +22,7 @@
 | ingestion.E018 | a source that leaves records out which its target takes for gone |
 | ingestion.E019 | unchanged pages that cannot be skipped with this target or source |
 | ingestion.E020 | a group's name that cannot be used |
+| ingestion.E021 | an incremental feed whose source, target or values do not fit |
 | ingestion.W001 | unchanged pages that will not be skipped, because the feed's definition cannot be compared |
 """
 
@@ -78,7 +79,7 @@ def problems(declared: Sequence[Feed]) -> Iterator[CheckMessage]:
             known = ", ".join(map(repr, feeds.DRIFT_POLICIES))
             yield _error(feed, "E014", f"drift is {feed.drift!r}.", f"It is one of {known}.")
         found = [*_check_columns(feed), *_check_key(feed), *_check_target(feed), *_check_table(feed)]
-        found += [*_check_parts(feed), *_check_source(feed), *_check_skipping(feed)]
+        found += [*_check_parts(feed), *_check_source(feed), *_check_skipping(feed), *_check_incremental(feed)]
         yield from found or _check_resolved(feed)
 
 
@@ -312,6 +313,26 @@ def _check_skipping(feed: Feed) -> Iterator[Error]:
     if not isinstance(feed.source, SkippingSource):
         hint = "Take skip_unchanged_pages away, or give the source the methods of ingestion.sources.SkippingSource."
         yield _error(feed, "E019", f"{type(feed.source).__name__} cannot skip unchanged pages.", hint)
+
+
+def _check_incremental(feed: Feed) -> Iterator[Error]:
+    if feed.incremental is None:
+        return
+    if problem := feed.incremental.problem(feed.source, feed.parts):
+        hint = "Correct incremental=…, or take another source."
+        if isinstance(feed.source, Files):
+            hint = "Take incremental away: files are remembered with their versions, and read when they have changed."
+        yield _error(feed, "E021", f"It cannot be incremental: {problem}.", hint)
+    mode = type(feed.target).__name__
+    if isinstance(feed.target, Replace | Mirror):
+        hint = "Use Upsert or History, or read everything each time."
+        yield _error(feed, "E021", f"A {mode} takes what an incremental feed did not ask for as gone.", hint)
+    if isinstance(feed.target, Append):
+        hint = "Use Upsert or History: they leave rows alone that are equal."
+        yield _error(feed, "E021", f"{mode} would insert again what an incremental feed reads again.", hint)
+    if feed.skip_unchanged_pages:
+        hint = "Take skip_unchanged_pages away: what an incremental feed asks for has changed."
+        yield _error(feed, "E021", "An incremental feed has other pages in each run.", hint)
 
 
 def _check_resolved(feed: Feed) -> Iterator[CheckMessage]:

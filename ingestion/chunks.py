@@ -13,7 +13,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ingestion import endings, ledger, loaders, remembering, runs, sightings, skipping, sqlstates
+from ingestion import endings, ledger, loaders, remembering, runs, sightings, skipping, sqlstates, watermarks
 from ingestion.collecting import Chunk
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Plan
@@ -147,7 +147,8 @@ def _load(
             if ending.state == State.SUCCEEDED:
                 skipping.keep(cursor, part, plan, memory, counts)
     keys = chunk.keys if plan.table.key else ()
-    run = ledger.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys)
+    highest = watermarks.highest(part, plan.feed, chunk.pages, refused)
+    run = ledger.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys, highest=highest)
     if files := chunk.files:
         remembering.remember(part, files)
     check_reject_limit(run, plan.feed.reject_limit, rejections)
@@ -156,9 +157,7 @@ def _load(
     sightings.note(part, plan.feed, chunk.shape)
     if chunk.following is None:
         if run.reads_everything and ending.state == State.SUCCEEDED:
-            if memory is not None and memory.has_skipped(run):
-                sightings.note(part, plan.feed, memory.shape)
-            sightings.conclude(part, plan.feed)
+            _conclude(run, part, plan, memory)
         runs.end(part, ending.state, error=ending.error)
     if differences is not None:
         differences.extend(loaded.sample)
@@ -170,6 +169,20 @@ def _load(
         updated=loaded.updated_keys,
         deleted=loaded.deleted_keys,
     )
+
+
+def _conclude(run: Run, part: Part, plan: Plan, memory: Recollection | None) -> None:
+    """Note what is known only when a run has read its source to the end; joins the last chunk's transaction.
+
+    Raises:
+        RunFailed: `drift`, `watermark`.
+    """
+    watermarks.conclude(run, part, plan.feed)
+    # What a run did not ask for has not vanished.
+    if run.starts_over:
+        if memory is not None and memory.has_skipped(run):
+            sightings.note(part, plan.feed, memory.shape)
+        sightings.conclude(part, plan.feed)
 
 
 def _check_pages(run: Run, plan: Plan) -> None:

@@ -19,22 +19,27 @@ MOST_WARNINGS: Final = 20
 FEW_REJECTS: Final = 10_000
 
 
-def commit(
+def commit(  # noqa: PLR0913 - what a chunk commits, by keyword
     part: Part,
     *,
     cursor: Cursor | None,
     counts: Counts,
     rejections: Sequence[Rejection],
     keys: Sequence[Any] = (),
+    highest: str | int | None = None,
 ) -> Run:
     """Write a chunk's cursor, counters and rejects, in the caller's transaction; return the run as it then is.
 
-    Open rejects of the chunk's `keys`, which now have a good version, are resolved as superseded.
+    Open rejects of the chunk's `keys`, which now have a good version, are resolved as superseded. `highest` is the
+    highest watermark that the part has loaded, of an incremental feed.
 
     Raises:
         PartTaken: somebody else took the part over; the caller's transaction must not commit.
     """
-    if not runs.owned(part).update(cursor=cursor, writer_epoch=part.epoch, leased_until=Now() + runs.LEASE, attempts=0):
+    marks = {} if highest is None else {"highest": highest}
+    if not runs.owned(part).update(
+        cursor=cursor, writer_epoch=part.epoch, leased_until=Now() + runs.LEASE, attempts=0, **marks
+    ):
         raise PartTaken(f"{part} was taken over or cancelled")
     _supersede(part, keys, rejections)
     Reject.objects.bulk_create(_reject(part, rejection) for rejection in rejections)

@@ -46,12 +46,15 @@ class FeedState(models.Model):
     schedule_created_at = models.DateTimeField(null=True, editable=False)
     # What is known of the source's records: see `ingestion.drift.Shape`. Empty until the first complete run.
     shape = models.JSONField(default=dict, db_default={}, editable=False)
+    # How far an incremental feed has come, and since when: see Note [Watermarks].
+    watermark = models.JSONField(null=True, editable=False)
+    watermark_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         verbose_name = "feed"
         verbose_name_plural = "feeds"
         ordering = ("name",)
-        permissions = (("sync_feedstate", "Can sync feeds"),)
+        permissions = (("sync_feedstate", "Can sync feeds"), ("move_watermark", "Can move watermarks of feeds"))
 
     def __str__(self) -> str:
         return self.name
@@ -96,7 +99,9 @@ class Run(models.Model):
     limit = models.PositiveBigIntegerField(null=True, editable=False)
     # So many of its parts are queued, running or waiting for an attempt; the others wait for their turn.
     parts_at_once = models.PositiveIntegerField(default=1, db_default=1, editable=False)
-    # Somebody wants it to load every page, unchanged or not.
+    # Of an incremental feed: the watermark it began with, where it asks from, and where it has left the watermark.
+    watermark = models.JSONField(default=dict, db_default={}, editable=False)
+    # Somebody wants it to load every page, unchanged or not, and from the start.
     full = models.BooleanField(db_default=False, default=False)
     # Somebody wants it to delete as much as it finds missing, beyond the feed's limit.
     confirm_deletes = models.BooleanField(db_default=False, default=False)
@@ -162,6 +167,11 @@ class Run(models.Model):
         return self.limit is None and self.trigger not in (Trigger.REPLAY, Trigger.BACKFILL)
 
     @property
+    def starts_over(self) -> bool:
+        """Whether it asks for everything, and not for what has changed since an earlier run."""
+        return bool(self.watermark.get("starts_over", True))
+
+    @property
     def seconds(self) -> float | None:
         """From the first take-up to the end; None before it ended."""
         if self.started_at is None or self.finished_at is None:
@@ -202,6 +212,8 @@ class Part(models.Model):
     # What it covers: empty for all of it, null as long as nobody has divided the run.
     share = models.JSONField(null=True, default=dict, db_default={}, editable=False)
     cursor = models.JSONField(null=True)
+    # The highest watermark that was loaded up to the cursor.
+    highest = models.JSONField(null=True, editable=False)
     # The epoch as whoever wrote the cursor knew it: the database refuses the cursor of an older one. A trigger keeps it
     # in step when the epoch is raised.
     writer_epoch = models.BigIntegerField(db_default=0, default=0, editable=False)
@@ -242,6 +254,25 @@ class Part(models.Model):
 
     def __str__(self) -> str:
         return f"part {self.number} of run {self.run_id}"
+
+
+class WatermarkMove(models.Model):
+    """A watermark that somebody has moved: who, when, from where to where, and why."""
+
+    feed = models.ForeignKey(FeedState, on_delete=models.CASCADE, related_name="watermark_moves")
+    moved_at = models.DateTimeField(db_default=Now(), editable=False)
+    moved_by = models.CharField(max_length=150, blank=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    reason = models.TextField()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ("-id",)
+        constraints = (models.CheckConstraint(condition=~Q(reason=""), name="ingestion_watermarkmove_has_a_reason"),)
+
+    def __str__(self) -> str:
+        return f"watermark of {self.feed} moved by {self.moved_by}"
 
 
 class Outcome(models.TextChoices):

@@ -18,6 +18,7 @@ from ingestion.collecting import collect
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
 from ingestion.feeds import Feed, Plan
+from ingestion.gauging import Gauge
 from ingestion.leases import Lease
 from ingestion.loaders import Difference
 from ingestion.models import ACTIVE, Part, Run, State, Trigger
@@ -137,8 +138,9 @@ def _prepared(
     """Clean and encode each page as it arrives; holds one page. Runs in the prefetcher's thread, while COPY waits."""
     most_rejects = max(MOST_REJECTS, plan.feed.reject_limit.records)
     prepare = Preparer(plan.columns, plan.feed.rules, watch, most_rejects=most_rejects)
+    gauge = plan.feed.incremental.gauge() if plan.feed.incremental else None
     for page in pages:
-        prepared = prepare(page)
+        prepared = prepare(page) if gauge is None else _gauged(page, gauge, prepare)
         if is_strict and watch.found:
             raise sightings.failure(watch.found)
         rejected = len(prepared.rejections)
@@ -148,6 +150,16 @@ def _prepared(
         if memory is not None and memory.known:
             memory.await_loading(prepared)
         yield prepared
+
+
+def _gauged(page: Page, gauge: Gauge, prepare: Preparer) -> Prepared:
+    """Prepare a page with the highest watermark of its good records; those without one are counted."""
+    page, marks = gauge.judge(page)
+    prepared = prepare(page)
+    prepared.highest = marks.highest({rejection.position for rejection in prepared.rejections})
+    if missing := len(set(marks.missing) - {rejection.position for rejection in prepared.rejections}):
+        prepared.coercions[f"{gauge.name}:no_watermark"] += missing
+    return prepared
 
 
 def _next_page(ahead: Prefetcher[Prepared], lease: Lease) -> Prepared | End | None:
@@ -212,7 +224,7 @@ def run_here(  # noqa: PLR0913 - the options of the command, by keyword
     Args:
         confirm_deletes: let the run delete more than the feed allows.
         accept_drift: let the run go on where the feed lets drift fail it; what it sees is known from then on.
-        full: load every page, unchanged or not.
+        full: load every page, unchanged or not, and from the start.
 
     Raises:
         AlreadyRunning: somebody else advances the feed's active run.
@@ -227,7 +239,7 @@ def run_here(  # noqa: PLR0913 - the options of the command, by keyword
         return Report(summary=_summary(part))
     with transaction.atomic():
         part = runs.rehearse(name, by=getpass.getuser(), limit=limit)
-        _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift)
+        _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift, full=full)
         differences: list[Difference] = []
         _advance_all(part, differences)
         report = Report(summary=_summary(part) | {"run": None, "dry_run": True}, differences=tuple(differences))

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -64,6 +65,8 @@ class Prepared:
     skipped: int = 0
     coercions: Counter[str] = field(default_factory=Counter)
     shape: dict[str, Any] | None = None
+    # Of an incremental feed: the highest watermark of its good records.
+    highest: datetime | int | None = None
     # Makes the lines again, where that gives the same lines for sure.
     remake: Callable[[], list[str]] | None = None
 

@@ -1,18 +1,21 @@
 """What a part reads: the pages of its share of the source, after the run was divided into parts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import structlog
 from django.utils import timezone
 
-from ingestion import remembering, skipping, turns, waking
+from ingestion import remembering, skipping, turns, waking, watermarks
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Plan
+from ingestion.gauging import Mark
 from ingestion.models import Part, Trigger
+from ingestion.parts import Periods
 from ingestion.skipping import Recollection
 from ingestion.sources import SkippingSource, Source
-from ingestion.types import Cursor, Page
+from ingestion.types import Cursor, Page, Share
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +57,10 @@ def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollectio
 
 def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:
     """Return the feed's source reduced to the part's share; None when there is nothing to read."""
-    if part.share is None and not _divide(part, feed, wake=wake):
+    start = watermarks.begin(part, feed)
+    if part.share is None and not _divide(part, feed, start, wake=wake):
         return None
-    source = feed.source
+    source = _asked(feed.source, feed, start)
     if part.share:
         if feed.parts is None:
             raise RunFailed("share", "it is a part, and the feed has none now; start another run")
@@ -64,11 +68,14 @@ def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:
     return remembering.informed(source, feed, part)
 
 
-def _divide(part: Part, feed: Feed, *, wake: bool) -> bool:
+def _asked(source: Source, feed: Feed, start: Mark | None) -> Source:
+    return source if feed.incremental is None else feed.incremental.asked(source, start)
+
+
+def _divide(part: Part, feed: Feed, start: Mark | None, *, wake: bool) -> bool:
     """Divide the part's run as the feed says; False when that leaves nothing to read."""
     # A run that began before its feed lost its parts has to be divided all the same.
-    source = remembering.informed(feed.source, feed, part)
-    shares = feed.parts.plan(source, now=timezone.now()) if feed.parts else [{}]
+    shares = _shares(part, feed, start) if feed.parts else [{}]
     if len(shares) > turns.MOST_PARTS:
         raise RunFailed("too_many_parts", f"{len(shares)} parts, of at most {turns.MOST_PARTS}: make them larger")
     if not shares:
@@ -79,6 +86,15 @@ def _divide(part: Part, feed: Feed, *, wake: bool) -> bool:
     if wake:
         waking.wake(due)
     return True
+
+
+def _shares(part: Part, feed: Feed, start: Mark | None) -> Sequence[Share]:
+    parts = feed.parts
+    assert parts is not None, "whoever calls this has looked"
+    if isinstance(parts, Periods) and isinstance(start, datetime):
+        parts = parts.beginning(start)
+    source = remembering.informed(_asked(feed.source, feed, start), feed, part)
+    return parts.plan(source, now=timezone.now())
 
 
 def _first_records(pages: Iterator[Page], limit: int) -> Iterator[Page]:

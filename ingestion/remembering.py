@@ -20,10 +20,14 @@ def informed(source: Source, feed: Feed, part: Part) -> Source:
     """Return a feed's source, or its share of a part, told what it wants to know of its feed."""
     if not isinstance(source, InformedSource):
         return source
-    return source.for_feed(_facts(feed, part))
+    return source.for_feed(_facts(feed, {} if part.run.full else _loaded(part)))
 
 
-def _facts(feed: Feed, part: Part) -> Facts:
+def _loaded(part: Part) -> dict[str, str]:
+    return dict(SourceFile.objects.filter(feed=part.run.feed_id).values_list("name", "version"))
+
+
+def _facts(feed: Feed, loaded: dict[str, str]) -> Facts:
     rules = [feeds.as_rule(rule) for rule in feed.columns.values()]
     rules += [inner for rule in rules if rule.relation for inner in rule.relation.parts]
     needed = (rule.path[0] for rule in rules if rule.path and rule.default is UNSET and not rule.others)
@@ -31,7 +35,7 @@ def _facts(feed: Feed, part: Part) -> Facts:
         fields=frozenset(needed),
         takes_whole=any(rule.path is None for rule in rules),
         is_keyed=bool(feed.target.key_fields),
-        loaded=dict(SourceFile.objects.filter(feed=part.run.feed_id).values_list("name", "version")),
+        loaded=loaded,
     )
 
 
@@ -62,7 +66,9 @@ def tidy(feed: Feed, part: Part) -> None:
 
     A failure is logged and left to the next run.
     """
-    source = informed(feed.source, feed, part)
+    source = feed.source
+    if isinstance(source, InformedSource):
+        source = source.for_feed(_facts(feed, _loaded(part)))
     if not isinstance(source, TidySource) or not Run.objects.filter(pk=part.run_id, state=State.SUCCEEDED).exists():
         return
     try:

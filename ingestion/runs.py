@@ -54,7 +54,7 @@ def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
 
     Args:
         limit: stop after this many records, and delete nothing.
-        full: let a new run load every page, unchanged or not.
+        full: let a new run load every page, unchanged or not, and from the start.
 
     Raises:
         ConfigurationError: there is no such feed.

@@ -14,10 +14,11 @@ from django.utils.html import format_html
 
 from ingestion import drift
 from ingestion.admin import formats, links
+from ingestion.admin.moving import MovingAdmin, moves_table, next_text, status_of, watermark_text
 from ingestion.admin.outlook import UNDECLARED, Outlook, in_last_state, outlooks, source_text, target_text
 from ingestion.admin.runs import drift_text, is_active, took
 from ingestion.admin.syncing import sync
-from ingestion.admin.windows import REFRESH_SECONDS, CappedChangeList, ReadOnlyAdmin
+from ingestion.admin.windows import REFRESH_SECONDS, CappedChangeList
 from ingestion.models import FeedState, Run, State
 
 RECENT_RUNS: Final = 10
@@ -57,7 +58,7 @@ class LastStateFilter(admin.SimpleListFilter):
 
 
 @admin.register(FeedState)
-class FeedStateAdmin(ReadOnlyAdmin):
+class FeedStateAdmin(MovingAdmin):
     """The feeds, and "Sync now"."""
 
     actions = ("sync_now", "sync_every_page")
@@ -68,10 +69,16 @@ class FeedStateAdmin(ReadOnlyAdmin):
     fieldsets = (
         (None, {"fields": ("name", "shown_source", "shown_target", ("shown_next", "shown_every"), "shown_links")}),
         ("Last run", {"fields": ("shown_last", "shown_error", "shown_drift")}),
+        ("Watermark", {"fields": (("shown_watermark", "shown_since"), "shown_from", "shown_moves")}),
         ("Recent runs", {"fields": ("shown_runs",)}),
         ("Fields of the source", {"fields": ("shown_policy", "shown_fields"), "classes": ("collapse",)}),
     )
     readonly_fields = flatten_fieldsets(fieldsets)
+
+    def get_fieldsets(self, request: HttpRequest, obj: FeedState | None = None) -> Any:
+        """Leave the watermark out of the pages of feeds that have none."""
+        is_shown = obj is not None and (obj.watermark is not None or status_of(obj) is not None)
+        return [each for each in super().get_fieldsets(request, obj) if is_shown or each[0] != "Watermark"]
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
         """Whether the user may start runs; Django asks this for the action."""
@@ -104,7 +111,12 @@ class FeedStateAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.sync_view)
-        return [path("<path:object_id>/sync/", view, name="ingestion_feedstate_sync"), *super().get_urls()]
+        move = self.admin_site.admin_view(self.watermark_view)
+        return [
+            path("<path:object_id>/sync/", view, name="ingestion_feedstate_sync"),
+            path("<path:object_id>/watermark/", move, name="ingestion_feedstate_watermark"),
+            *super().get_urls(),
+        ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return FeedList
@@ -117,10 +129,13 @@ class FeedStateAdmin(ReadOnlyAdmin):
 
     def page_context(self, request: HttpRequest, shown: FeedState) -> dict[str, Any]:
         outlook = _outlook(shown)
+        may_move = self.has_move_permission(request) and status_of(shown) is not None
+        move_url = reverse("admin:ingestion_feedstate_watermark", args=(shown.pk,))
         may_sync = outlook.declared is not None and self.has_sync_permission(request)
         return {
             "refresh_seconds": REFRESH_SECONDS if is_active(outlook.last_run) else None,
             "buttons": [(reverse("admin:ingestion_feedstate_sync", args=(shown.pk,)), "Sync now")] if may_sync else [],
+            "pages": [(move_url, "Move the watermark")] if may_move else [],
         }
 
     @admin.display(description="last run (UTC)")
@@ -187,6 +202,22 @@ class FeedStateAdmin(ReadOnlyAdmin):
     @admin.display(description="history")
     def shown_links(self, state: FeedState) -> str:
         return format_html("{}<br>{}", links.to_runs(state.pk), links.to_rejects(feed_pk=state.pk))
+
+    @admin.display(description="watermark")
+    def shown_watermark(self, state: FeedState) -> str:
+        return watermark_text(state)
+
+    @admin.display(description="there since (UTC)")
+    def shown_since(self, state: FeedState) -> str:
+        return formats.moment(state.watermark_at)
+
+    @admin.display(description="next run reads")
+    def shown_from(self, state: FeedState) -> str:
+        return next_text(state)
+
+    @admin.display(description="moved by hand")
+    def shown_moves(self, state: FeedState) -> str:
+        return moves_table(state)
 
     @admin.display(description="runs")
     def shown_runs(self, state: FeedState) -> str:

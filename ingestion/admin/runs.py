@@ -61,7 +61,7 @@ class RunAdmin(InterventionsAdmin):
             ("shown_pages", "shown_pages_skipped"),
             ("shown_read", "shown_inserted", "shown_updated"),
             ("shown_unchanged", "shown_deleted", "shown_duplicates", "shown_rejected", "shown_skipped"),
-            "shown_coercions", "shown_drift", "shown_warnings",
+            "shown_coercions", "shown_drift", "shown_warnings", "shown_watermark",
         )}),
         ("Times (UTC)", {"fields": (
             ("shown_requested", "shown_started", "shown_first_commit", "shown_finished", "shown_took"),
@@ -125,6 +125,15 @@ class RunAdmin(InterventionsAdmin):
     @admin.display(description="requested (UTC)")
     def shown_asked(self, run: Run) -> str:
         return formats.two_lines(formats.moment(run.requested_at), self.shown_trigger(run))
+
+    @admin.display(description="watermark")
+    def shown_watermark(self, run: Run) -> str:
+        """Return where an incremental feed's run asked from, and where it has left the watermark."""
+        if not run.watermark:
+            return formats.NOTHING
+        start, after = run.watermark["from"], run.watermark.get("after")
+        moved = "not moved" if after is None else f"moved from {run.watermark['before']} to {after}"
+        return f"asked for {'everything' if start is None else f'what is from {start} on'}; {moved}"
 
     @admin.display(description="requested")
     def shown_requested(self, run: Run) -> str:

@@ -30,7 +30,7 @@ def sync(names: Iterable[str], *, by: str, full: bool = False) -> list[Answer]:
     The wake-up is one for all: with a broker that is down it costs its timeout once, and dispatch finds the runs.
 
     Args:
-        full: let them load every page, unchanged or not.
+        full: let them load every page, unchanged or not, and from the start.
     """
     answers: list[Answer] = []
     new: list[Run] = []

@@ -5,6 +5,7 @@ into a function that turns one record into one row or raises RecordRejected.
 """
 
 from ingestion.cleaning.declaring import (
+    UNITS,
     binary,
     boolean,
     computed,
@@ -42,6 +43,7 @@ __all__ = [
     "KINDS",
     "MAX_DEPTH",
     "MAX_RECORD_BYTES",
+    "UNITS",
     "UNSET",
     "CleanRecord",
     "Column",

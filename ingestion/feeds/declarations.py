@@ -15,6 +15,7 @@ from django.utils.module_loading import module_has_submodule
 from ingestion.cleaning import RecordRule, Rule
 from ingestion.errors import ConfigurationError
 from ingestion.feeds.targets import Target
+from ingestion.incremental import Incremental
 from ingestion.parts import Parts
 from ingestion.sources import Source
 
@@ -47,6 +48,7 @@ class Feed:
         parts_at_once: of one run, at most.
         group: feeds with the same one never run together; they take turns, the oldest request first.
         skip_unchanged_pages: leave pages unread whose bytes are as when the last successful run loaded them.
+        incremental: ask for what has changed since the last complete run; None reads everything each time.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Feed:
     parts_at_once: int = 4
     group: str = ""
     skip_unchanged_pages: bool = False
+    incremental: Incremental | None = None
 
 
 def env_url(name: str, path: str = "") -> Callable[[], str]:

@@ -38,3 +38,7 @@ class Periods(Parts, Protocol):
     def between(self, start: datetime, end: datetime) -> Sequence[Share]:
         """Return the shares from `start` to before `end`."""
         ...
+
+    def beginning(self, start: datetime) -> Parts:
+        """Return the same periods, the first of which begins at `start`."""
+        ...

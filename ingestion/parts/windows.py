@@ -1,13 +1,13 @@
 """Windows of time, and those that hold more than the remote gives for one question."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from ingestion.errors import RunFailed
-from ingestion.sources import JsonApi, Source
+from ingestion.sources import FilteredSource, JsonApi, Source
 from ingestion.types import Cursor, Page, Share
 
 
@@ -16,12 +16,13 @@ class Windows:
     """Windows of time, `step` each, from `start` on; the last one of a run is open-ended.
 
     Args:
-        since, until: the query parameters for the start of a window and for its end.
+        since, until: what a window's start and end are sent as: query parameters, GraphQL variables and the like.
         start: a moment, or how long before the run's start.
         format: how moments are written, in the words of strftime and in UTC; None is ISO 8601.
         most: records that the remote gives for one question at most, however many it counts. A window that has so many
             is read in halves.
         smallest: no window is halved into shorter ones.
+        lag: close the last window too, so long before the run's start; None leaves it open-ended.
     """
 
     since: str
@@ -31,11 +32,14 @@ class Windows:
     format: str | None = None
     most: int | None = None
     smallest: timedelta = timedelta(seconds=1)
+    lag: timedelta | None = None
 
     def plan(self, source: Source, *, now: datetime) -> Sequence[Share]:
         """Cut the time from the start to now."""
         start = now - self.start if isinstance(self.start, timedelta) else self.start
-        shares = self.between(start, now)
+        shares = self.between(start, now - (self.lag or timedelta(0)))
+        if self.lag is not None:
+            return shares
         # Somebody's clock is behind, or records are dated ahead: what comes after now belongs to the last window.
         return [*shares[:-1], shares[-1] | {"until": None}] if shares else []
 
@@ -45,8 +49,12 @@ class Windows:
         edges = [start.astimezone(UTC) + number * self.step for number in range(count)] + [end.astimezone(UTC)]
         return [{"since": since.isoformat(), "until": until.isoformat()} for since, until in pairwise(edges)]
 
+    def beginning(self, start: datetime) -> "Windows":
+        """Return the windows from another start on."""
+        return replace(self, start=start)
+
     def bind(self, source: Source, share: Share) -> Source:
-        """Return the source with the window among its query parameters."""
+        """Return the source asked for the window."""
         if self.most is None:
             bound: Source = self.within(source, share["since"], share["until"])
             return bound
@@ -54,14 +62,13 @@ class Windows:
         return Halved(windows=self, source=source, window=(share["since"], share["until"]), most=self.most)
 
     def within(self, source: Any, since: str, until: str | None) -> Any:
-        """Return the source with a window among its query parameters."""
+        """Return the source asked for a window."""
         window = {
             name: self._written(datetime.fromisoformat(moment))
             for name, moment in ((self.since, since), (self.until, until))
             if moment is not None
         }
-        params: Mapping[str, str] = source.params
-        return replace(source, params={**params, **window})
+        return source.with_values(window)
 
     def middle(self, since: str, until: str | None, now: datetime) -> str | None:
         """Return the moment where a window is halved, as it can be written; None when it is too short for that."""
@@ -75,11 +82,13 @@ class Windows:
         return middle.isoformat() if is_long else None
 
     def problem(self, source: Source) -> str | None:
-        """Ask for a source with query parameters, and for a length of time."""
-        if not hasattr(source, "params"):
-            return "it has no query parameters, which Windows need"
+        """Ask for a source that can be asked for a period, and for lengths of time."""
+        if not isinstance(source, FilteredSource):
+            return "it cannot be asked for a period, which Windows need"
         if self.step <= timedelta(0):
             return "the step of Windows has to be longer than nothing"
+        if self.lag is not None and self.lag < timedelta(0):
+            return "the lag of Windows is less than nothing"
         if isinstance(self.start, datetime) and self.start.tzinfo is None:
             return "the start of Windows has no time zone"
         return self._problem_of_halving(source) if self.most is not None else None

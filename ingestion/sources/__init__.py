@@ -1,6 +1,6 @@
 """Where records come from: each source yields pages from a cursor on. Network I/O, no database."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ingestion.sources.each import ForEach
@@ -20,6 +20,7 @@ __all__ = [
     "Facts",
     "FileLimits",
     "Files",
+    "FilteredSource",
     "ForEach",
     "Ftp",
     "GraphQL",
@@ -48,6 +49,15 @@ class Source(Protocol):
             RetryLater: a transient failure outlasted its retries.
             RunFailed: the remote's answer is not what the feed expects.
         """
+        ...
+
+
+@runtime_checkable
+class FilteredSource(Source, Protocol):
+    """A source whose requests can say which records are wanted."""
+
+    def with_values(self, values: Mapping[str, str | int]) -> Source:
+        """Return the source with values for every request, by the name that each is sent as."""
         ...
 
 

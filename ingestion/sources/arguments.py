@@ -26,8 +26,13 @@ def refuse_links(pagination: Paginator, source: str) -> None:
 
 def arguments_of(pagination: Paginator, cursor: Cursor, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of every request with those of the page at a cursor put where their names say."""
+    return placed(arguments, _values(pagination, cursor))
+
+
+def placed(arguments: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with values put where their names say."""
     whole = dict(arguments)
-    for name, value in _values(pagination, cursor).items():
+    for name, value in values.items():
         *outer, last = name.split(".")
         level = whole
         for key in outer:

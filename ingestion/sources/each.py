@@ -53,6 +53,10 @@ class ForEach:
     def url(self) -> str | Callable[[], str]:
         return self.source.url
 
+    def with_values(self, values: Mapping[str, str | int]) -> "ForEach":
+        """Return the source with values for the requests of the children; all parents are read."""
+        return replace(self, source=self.source.with_values(values))
+
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
         at: Cursor | None = cursor or _START
         with self.source.client() as client:

@@ -16,6 +16,7 @@ from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Respo
 from ingestion.http.validators import CONDITIONS, NOT_MODIFIED
 from ingestion.pagination import OffsetLimit, OffsetRange, PageNumber, PageRange, Paginator, Received
 from ingestion.sources import loops
+from ingestion.sources.arguments import placed
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
@@ -90,6 +91,12 @@ class JsonApi:
         # Parameters, headers, the body and the URL's query may hold secrets, and what they change shows in the bytes.
         shown = re.sub("//[^/?#]*@", "//", self.address()).partition("?")[0]
         return shown, self.records, self.pagination, self._shape()
+
+    def with_values(self, values: Mapping[str, str | int]) -> "JsonApi":
+        """Return the source with more members of its body, or where it sends none with more query parameters."""
+        if self.body is not None:
+            return replace(self, body=placed(self.body, values))
+        return replace(self, params={**self.params, **{name: str(value) for name, value in values.items()}})
 
     def address(self) -> str:
         """Return the URL as it is now."""

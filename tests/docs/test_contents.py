@@ -11,7 +11,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from ingestion import http, pagination, parts, sources
+from ingestion import http, incremental, pagination, parts, sources
 from ingestion import types as values
 from ingestion.feeds import MEBIBYTE, Feed, RejectLimit, Upsert
 from ingestion.models import State
@@ -59,7 +59,7 @@ def test_quoted_messages_are_messages_of_the_code(heading):
         assert is_known or hasattr(httpx, quoted) or hasattr(django.db, quoted), f"nothing says {quoted!r}"
 
 
-@pytest.mark.parametrize("module", ["auth", "feeds", "sources", "pagination", "parts", "cleaning"])
+@pytest.mark.parametrize("module", ["auth", "feeds", "sources", "pagination", "parts", "cleaning", "incremental"])
 def test_each_public_name_is_in_the_guide_to_feeds(module):
     found = importlib.import_module(f"ingestion.{module}")
     exported = getattr(found, "__all__", None) or [
@@ -116,6 +116,7 @@ def tables_of_arguments():
         (http.Answers, "`ingestion.http.Answers`"),
         (http.Transport, "`ingestion.http.Transport`"),
         (http.Rate, "part is set aside until then."),
+        (incremental.Incremental, "highest value of a field of its records"),
         (parts.PageRanges, "when the collection grows."),
         (parts.Windows, "a run is open-ended."),
         (parts.ParentGroups, "there. Shares hold the parents' values"),

@@ -227,7 +227,7 @@ def test_each_window_is_asked_for_by_its_parameters(sync):
         (PageRanges(pages=0), JsonApi(url="", pagination=COUNTED), "numbers from 1 on"),
         (PageRanges(pages=2), JsonApi(url="", pagination=SinglePage()), "cannot be asked for by number"),
         (DAYS, JsonApi(url="", pagination=SinglePage()), None),
-        (DAYS, object(), "no query parameters"),
+        (DAYS, object(), "cannot be asked for a period"),
         (replace(DAYS, step=timedelta(0)), JsonApi(url="", pagination=SinglePage()), "longer than nothing"),
         (replace(DAYS, start=datetime(2026, 1, 1)), JsonApi(url="", pagination=SinglePage()), "no time zone"),  # noqa: DTZ001
     ],

@@ -19,7 +19,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("feed")
         parser.add_argument("--json", action="store_true", help="print the summary as JSON in the last line")
-        parser.add_argument("--full", action="store_true", help="load every page, unchanged or not")
+        parser.add_argument(
+            "--full", action="store_true", help="load everything: ignore the watermark, and what is unchanged"
+        )
         parser.add_argument("--limit", type=int, metavar="N", help="stop after N records")
         parser.add_argument(
             "--confirm-deletes", action="store_true", help="let the run delete more rows than its feed allows"

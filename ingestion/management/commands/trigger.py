@@ -23,7 +23,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("feed")
-        parser.add_argument("--full", action="store_true", help="load every page, unchanged or not")
+        parser.add_argument(
+            "--full", action="store_true", help="load everything: ignore the watermark, and what is unchanged"
+        )
         parser.add_argument("--wait", action="store_true", help="wait for the run to end and report it")
         parser.add_argument("--json", action="store_true", help="print the summary as JSON in the last line")
 

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
@@ -14,7 +14,7 @@ from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, Run
 from ingestion.http import LONGEST_SLEEP, Auth, Client, Limits, Rate, Response, Retry, TransientFailure, Transport
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import arguments_of, refuse_links, secrets_in, shown
+from ingestion.sources.arguments import arguments_of, placed, refuse_links, secrets_in, shown
 from ingestion.sources.files.reading import patiently
 from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
 from ingestion.sources.graphql.connections import PAGE_INFO
@@ -83,6 +83,10 @@ class GraphQL:
                 at = page.following
                 if at:
                     _pace(envelope)
+
+    def with_values(self, values: Mapping[str, str | int]) -> "GraphQL":
+        """Return the source with more variables."""
+        return replace(self, variables=placed(self.variables, values))
 
     def _client(self, url: str) -> Client:
         return Client(

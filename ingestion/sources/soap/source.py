@@ -12,7 +12,7 @@ from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Auth, Client, Limits, Response, Retry, TransientFailure, Transport
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import arguments_of, refuse_links, secrets_in, shown
+from ingestion.sources.arguments import arguments_of, placed, refuse_links, secrets_in, shown
 from ingestion.sources.files.reading import patiently
 from ingestion.sources.shaping import digest_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
@@ -85,6 +85,10 @@ class Soap:
                 page = self._page(reader, response, opened, at)
                 yield page
                 at = page.following
+
+    def with_values(self, values: Mapping[str, str | int]) -> "Soap":
+        """Return the source with more arguments."""
+        return replace(self, arguments=placed(self.arguments, values))
 
     def _client(self) -> Client:
         # The address in a WSDL that is a file is as much the feed's own as the file is.
