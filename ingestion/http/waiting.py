@@ -1,5 +1,6 @@
 """How long to wait before a request is tried again. Pure, no I/O."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -10,6 +11,7 @@ from ingestion.http.values import TransientFailure
 LONGEST_SLEEP: Final = timedelta(minutes=1)
 # The longest that a remote is believed; mistaken clocks and dates in the year 9999 are common.
 LONGEST_WAIT: Final = timedelta(days=1)
+_SECONDS: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
 
 
 def backoff(error: Exception) -> bool | timedelta:
@@ -22,16 +24,25 @@ def backoff(error: Exception) -> bool | timedelta:
 
 
 def retry_after(value: str | None) -> timedelta | None:
-    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); None when absent or unreadable."""
+    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); None when absent or unreadable.
+
+    Fractions of seconds and dates as ISO 8601 writes them are in no RFC, and sent nevertheless.
+    """
     if value is None:
         return None
-    if value.isascii() and value.isdigit():
+    if seconds := _SECONDS.fullmatch(value):
         # Python refuses to read numbers of thousands of digits.
-        return min(timedelta(seconds=int(value[:9])), LONGEST_WAIT)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return min(max(at - datetime.now(UTC), timedelta(0)), LONGEST_WAIT)
+        whole, fraction = seconds[1][:9], seconds[2] or "0"
+        return min(timedelta(seconds=float(f"{whole}.{fraction[:6]}")), LONGEST_WAIT)
+    at = _moment(value)
+    return None if at is None else min(max(at - datetime.now(UTC), timedelta(0)), LONGEST_WAIT)
+
+
+def _moment(value: str) -> datetime | None:
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            at = read(value)
+        except (ValueError, OverflowError):
+            continue
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+from tests.faults import oracle
 from tests.faults.catalogue import Trial, case
 from tests.faults.killing import strike_until_done
 from tests.faults.refusals import failed
@@ -81,10 +82,10 @@ def _trickle(trial: Trial) -> None:
 
 @case(17)
 def _retry_after(trial: Trial) -> None:
-    """429 with Retry-After in seconds, as a date, of 0, negative, unreadable, and none."""
+    """429 with Retry-After in seconds, in fractions, as a date, of 0, in the past, negative, unreadable, none."""
     around = trial.around
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-    values = ("2", later, "0", "-5", "soon")
+    values = ("2", "1.5", later, "0", "Wed, 21 Oct 2015 07:28:00 GMT", "-5", "soon")
     with around.workers():
         for headers in [*({"Retry-After": value} for value in values), {}]:
             around.fresh(alpha=1_000)
@@ -112,6 +113,27 @@ def _long_wait(trial: Trial) -> None:
         asked = around.served("alpha")[0]["at"] - began
         assert asked >= 69, f"asked again after {asked:.0f} s"
         trial.notes.append(f"asked again after {asked:.0f} s")
+
+
+@case(17)
+def _absurd_wait(trial: Trial) -> None:
+    """429 with a Retry-After of 31 years, and one of the year 9999: a day is waited for, in the database alone."""
+    around = trial.around
+    with around.workers():
+        for value in ("999999999", "Fri, 31 Dec 9999 23:59:59 GMT"):
+            around.fresh(alpha=1_000)
+            around.serve(refusals=[(429, {"Retry-After": value})])
+            run = around.trigger("alpha")
+            trial.runs += 1
+            wait_until(lambda run=run: around.state(run) == "waiting", what="the wait")
+            [(hours,)] = around.query(
+                "SELECT extract(epoch FROM next_attempt_at - now()) / 3600 FROM ingestion_part WHERE run_id = %s", run
+            )
+            trial.notes.append(f"waits for {hours:.1f} h")
+            assert 23.9 < hours <= 24, hours
+            assert around.served() == []
+            around.stack.manage("cancel", str(run))
+            oracle.check_nothing_left(around)
 
 
 @case(17)
