@@ -13,7 +13,18 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ingestion import endings, ledger, loaders, remembering, runs, sightings, skipping, sqlstates, watermarks
+from ingestion import (
+    endings,
+    ledger,
+    loaders,
+    remembering,
+    runs,
+    sightings,
+    skipping,
+    sqlstates,
+    tracing,
+    watermarks,
+)
 from ingestion.collecting import Chunk
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Plan
@@ -149,6 +160,7 @@ def _load(
     keys = chunk.keys if plan.table.key else ()
     highest = watermarks.highest(part, plan.feed, chunk.pages, refused)
     run = ledger.commit(part, cursor=chunk.following, counts=counts, rejections=rejections, keys=keys, highest=highest)
+    tracing.keep(part.run_id, is_last=chunk.following is None)
     if files := chunk.files:
         remembering.remember(part, files)
     check_reject_limit(run, plan.feed.reject_limit, rejections)

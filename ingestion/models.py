@@ -395,6 +395,19 @@ class SourceFile(models.Model):
         return self.name
 
 
+class RunTraces(models.Model):
+    """What the requests of a run cost: see `ingestion.http.traces`."""
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="traced")
+    traces = models.JSONField(default=dict, db_default={})
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"traces of {self.run}"
+
+
 class Memory(models.Model):
     """What a run remembers of its pages. It counts once `after` is there: the run succeeded and left the table so."""
 

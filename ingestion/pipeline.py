@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingestion import chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping
+from ingestion import chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping, tracing
 from ingestion.collecting import collect
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
@@ -74,7 +74,7 @@ def advance_claimed(
     """
     structlog.contextvars.bind_contextvars(feed=part.run.feed.name, run=part.run_id, part=part.number)
     try:
-        with Lease(part) as lease:
+        with Lease(part) as lease, tracing.of(part):
             return _advance(part, lease, slice_seconds, differences, wake=patient)
     except PartTaken:
         raise
@@ -109,7 +109,7 @@ def _advance(
     # What a dry run has read is rolled back with it.
     pages, memory = reading.pages(part, plan, wake=wake, remembers=differences is None)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
-    prepared = _prepared(pages, plan, watch, memory, is_strict=is_strict)
+    prepared = _prepared(tracing.placed(pages), plan, watch, memory, is_strict=is_strict)
     with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes // 2) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
             chunk = collect(page, ahead, plan, memory)

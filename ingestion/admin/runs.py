@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from ingestion import drift
-from ingestion.admin import formats, links, parts
+from ingestion.admin import formats, links, parts, requests
 from ingestion.admin.intervening import InterventionsAdmin
 from ingestion.admin.windows import REFRESH_SECONDS
 from ingestion.models import ACTIVE, Attempt, Run, Trigger
@@ -67,6 +67,7 @@ class RunAdmin(InterventionsAdmin):
             ("shown_requested", "shown_started", "shown_first_commit", "shown_finished", "shown_took"),
         )}),
         ("Attempts", {"fields": ("shown_attempts",)}),
+        ("Requests", {"fields": ("shown_totals", "shown_slowest", "shown_newest")}),
     )  # fmt: skip
     readonly_fields = flatten_fieldsets(fieldsets)
     inlines = (parts.PartInline,)
@@ -206,3 +207,15 @@ class RunAdmin(InterventionsAdmin):
         ]
         heads = ("Part", "Epoch", "Worker", "Process", "Taken up (UTC)", "Took", "Ended")
         return formats.table(heads, rows, kind="attempts") if rows else formats.NOTHING
+
+    @admin.display(description="by host and status")
+    def shown_totals(self, run: Run) -> str:
+        return requests.totals(run)
+
+    @admin.display(description="slowest")
+    def shown_slowest(self, run: Run) -> str:
+        return requests.slowest(run)
+
+    @admin.display(description="newest")
+    def shown_newest(self, run: Run) -> str:
+        return requests.newest(run)

@@ -22,6 +22,7 @@ from ingestion.http.network import Network
 from ingestion.http.origins import check_redirect, origin_of, redirected
 from ingestion.http.receiving import receive
 from ingestion.http.targets import Targets
+from ingestion.http.traces import Tracer
 from ingestion.http.translating import shown, translated
 from ingestion.http.validators import NOT_MODIFIED
 from ingestion.http.values import (
@@ -88,6 +89,7 @@ class Client:
         self._target = Targets(self._own_origins, [*map(origin_of, self.transport.other_origins)]).find
         self._watchdog = Watchdog(self.limits.deadline, self._hang_up)
         self._budget = Budget(self.rates, self.limits.deadline)
+        self._tracer = Tracer()
         if self.auth is not None:
             self._signer = self.auth.signer(self._send_unsigned)
         return self
@@ -129,6 +131,7 @@ class Client:
         """
         target, where, is_own = self._target(method, url, params)
         request = Request(method=method, url=target, headers=headers or {}, body=body)
+        self._tracer.begin()
         tried = 0
         tries = stamina.retry_context(
             on=backoff,
@@ -163,6 +166,7 @@ class Client:
 
         target, where, is_own = self._target("HEAD", url, {})
         request = Request(method="HEAD", url=target, headers={"Accept-Encoding": "identity"})
+        self._tracer.begin()
         return self._ask(request, where, is_own, read)
 
     def open(self, url: str, headers: Mapping[str, str]) -> Download:
@@ -177,10 +181,12 @@ class Client:
         def read(response: httpx.Response, stack: ExitStack) -> Download:
             meaning = self.answers.meaning(response.status_code, is_part="Range" in headers)
             check_raw(meaning, response, where)
-            return Download(deadline=self._deadline, response=response, where=where, stack=stack.pop_all())
+            trace = self._tracer.trace
+            return Download(deadline=self._deadline, response=response, where=where, trace=trace, stack=stack.pop_all())
 
         target, where, is_own = self._target("GET", url, {})
         request = Request(method="GET", url=target, headers={"Accept-Encoding": "identity", **headers})
+        self._tracer.begin()
         return self._ask(request, where, is_own, read)
 
     def _ask(self, request: Request, where: str, is_own: bool, read: Callable[[httpx.Response, ExitStack], T]) -> T:
@@ -220,8 +226,12 @@ class Client:
     ) -> T:
         client = self._httpx if is_own else self._stranger
         stream = client.stream(request.method, request.url, content=request.body, headers=request.headers or None)
+        trace = self._tracer.send(where)
         with self._deadline(where), translated(where), ExitStack() as stack:
+            # With what is read as a stream, it ends when that is closed.
+            stack.callback(self._tracer.end, trace)
             response = stack.enter_context(stream)
+            trace.status = response.status_code
             if (
                 follows
                 and self.transport.redirects
@@ -263,7 +273,10 @@ class Client:
         return received
 
     def _receive(self, response: httpx.Response, where: str) -> Response:
-        return receive(response, where, self.limits, self._wire._pool.connections)  # noqa: SLF001 - nobody else knows
+        connections = self._wire._pool.connections  # noqa: SLF001 - nobody else knows
+        received = receive(response, where, self.limits, connections)
+        self._tracer.trace.size_bytes = len(received.body)
+        return received
 
     @contextmanager
     def _deadline(self, where: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 import httpx
 
 from ingestion.http.judging import headers_of
+from ingestion.http.traces import Trace
 from ingestion.http.translating import translated
 
 
@@ -18,9 +19,10 @@ class Download:
         deadline: Callable[[str], AbstractContextManager[None]],
         response: httpx.Response,
         where: str,
+        trace: Trace,
         stack: ExitStack,
     ) -> None:
-        self._deadline, self._where, self._stack = deadline, where, stack
+        self._deadline, self._where, self._stack, self._trace = deadline, where, stack, trace
         self.status = response.status_code
         self.headers = headers_of(response)
         self._parts = response.iter_raw()
@@ -40,6 +42,7 @@ class Download:
                     break
                 pieces.append(part)
                 length += len(part)
+                self._trace.size_bytes += len(part)
         received = b"".join(pieces)
         self._left = received[size:] if size >= 0 else b""
         return received[:size] if size >= 0 else received
