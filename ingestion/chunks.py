@@ -77,7 +77,9 @@ def load(
             if failure is None or not _is_committed(chunk, part, connections[using]):
                 with transaction.atomic(using=using), connections[using].cursor() as cursor:
                     # A caller's transaction is that of a dry run, which stays open while pages are fetched.
-                    loaders.prepare_transaction(cursor, waits_for_network=joins)
+                    loaders.prepare_transaction(
+                        cursor, waits_for_network=joins, is_durable=joins or chunk.following is None
+                    )
                     committed = _load(chunk, part, plan, differences, memory)
             break
         except (DatabaseError, InterfaceError) as error:
@@ -91,6 +93,7 @@ def load(
     else:
         raise RetryLater(sqlstates.message(failure)) from failure  # type: ignore[arg-type]  # every turn had one
     assert committed is not None
+    part.cursor = chunk.following
     return _announce(committed, part, plan)
 
 

@@ -18,15 +18,22 @@ IDLE_TIMEOUT = "15s"
 WORK_MEM = "64MB"
 
 
-def prepare_transaction(cursor: Cursor, *, waits_for_network: bool) -> None:
+def prepare_transaction(cursor: Cursor, *, waits_for_network: bool, is_durable: bool = True) -> None:
     """Bound the waits of the current transaction, and give it the memory for a chunk.
+
+    Note [Durable]: a chunk that is not a part's last one does not wait for the disk. A crash of the server may take the
+    chunks of its last moments back, rows and cursor together, and the part goes on from the cursor that is left. The
+    COMMIT of the last chunk makes all before it durable as well.
 
     Args:
         waits_for_network: it may be idle between two chunks for as long as a page takes.
+        is_durable: COMMIT waits for the disk.
     """
     settings = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT, "work_mem": WORK_MEM}
     if not waits_for_network:
         settings["idle_in_transaction_session_timeout"] = IDLE_TIMEOUT
+    if not is_durable:
+        settings["synchronous_commit"] = "off"
     set_local(cursor, settings)
 
 

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from ingestion import ledger, owners, runs, waking
-from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken
+from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken, RetryLater
 from ingestion.models import ACTIVE, ENDED, FeedState, Part, Reject, Run, State, Trigger
 from ingestion.types import Counts, Rejection
 
@@ -132,8 +132,9 @@ def test_commit_adds_counters_stores_cursor_and_rejects_and_forgets_attempts():
         reason="too_long", field="title", detail="a\x00b", page=3, position=4, key="9",
         raw=b"\xff", size_bytes=70_000, digest="d" * 64,
     )  # fmt: skip
-    for _ in range(2):
-        ledger.commit(part, cursor={"page": 3}, counts=counts, rejections=[rejection])
+    for page in (2, 3):
+        ledger.commit(part, cursor={"page": page}, counts=counts, rejections=[rejection])
+        part.cursor = {"page": page}
     run, part = Run.objects.get(), Part.objects.get()
     assert (run.pages, run.read, run.inserted, run.updated) == (4, 14, 2, 4)
     assert (run.unchanged, run.duplicates, run.rejected) == (2, 2, 4)
@@ -142,6 +143,16 @@ def test_commit_adds_counters_stores_cursor_and_rejects_and_forgets_attempts():
     reject = Reject.objects.first()
     assert (reject.reason, reject.field, reject.detail, reject.key) == ("too_long", "title", "a\\u0000b", "9")
     assert (bytes(reject.raw), reject.size_bytes, reject.digest) == (b"\xff", 70_000, "d" * 64)
+
+
+@pytest.mark.parametrize(("begins", "stored"), [({"page": 2}, {"page": 1}), ({"page": 2}, None), (None, {"page": 1})])
+def test_commit_goes_on_only_from_where_the_chunk_begins(begins, stored):
+    part = claimed()
+    Part.objects.update(cursor=stored)  # as after a crash of the server, which takes its latest commits back
+    part.cursor = begins
+    with pytest.raises(RetryLater, match="lost its latest commits"), transaction.atomic():
+        ledger.commit(part, cursor={"page": 3}, counts=Counts(read=5), rejections=[])
+    assert (Run.objects.get().read, Part.objects.get().cursor) == (0, stored)
 
 
 def test_waiting_part_is_due_only_when_its_time_has_come():

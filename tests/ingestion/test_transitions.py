@@ -172,6 +172,7 @@ def test_a_chunk_adds_nothing_to_the_history():
     part = runs.claim(queued().pk)
     for page in range(2, 5):
         ledger.commit(part, cursor={"page": page}, counts=Counts(), rejections=[])
+        part.cursor = {"page": page}
     assert history() == [(1, "", "")]
 
 
