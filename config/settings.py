@@ -140,6 +140,8 @@ RESOLVED_REJECTS_KEPT_DAYS = env.int("RESOLVED_REJECTS_KEPT_DAYS", default=30)
 REJECTS_KEPT_DAYS = env.int("REJECTS_KEPT_DAYS", default=365)
 # Parts of all feeds that workers read from one host at once; 0 for as many as there are workers.
 PARTS_PER_HOST = env.int("PARTS_PER_HOST", default=8)
+# Failed attempts in a row on one host, over all feeds, after which its feeds wait until it answers; 0 for never.
+HOST_FAILURES = env.int("HOST_FAILURES", default=3)
 
 # Hosts, addresses and networks that remotes may have although they are not public: Note [Private addresses]. A base URL
 # in the environment is the operator's own choice, and on a developer's machine remotes run beside the project.

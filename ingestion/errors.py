@@ -14,7 +14,11 @@ IngestionError
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+# What of a remote a failure is laid to: the host, which cannot be reached or says that it is out of service, or one
+# request, at which it fails; empty where it is neither, such as a limit of its rate.
+Blame = Literal["", "request", "host"]
 
 
 class IngestionError(Exception):
@@ -28,12 +32,14 @@ class ConfigurationError(IngestionError):
 class RetryLater(IngestionError):
     """A transient failure that outlasted its quick retries.
 
-    `wait` is the shortest time to wait before the next try, as the remote asked for, or None.
+    `wait` is the shortest time to wait before the next try, as the remote asked for, or None. `blames` says what of
+    the remote has failed: its feeds wait when a host does so again and again.
     """
 
-    def __init__(self, message: str, *, wait: timedelta | None = None) -> None:
+    def __init__(self, message: str, *, wait: timedelta | None = None, blames: Blame = "") -> None:
         super().__init__(message)
         self.wait = wait
+        self.blames = blames
 
 
 class RunFailed(IngestionError):

@@ -200,7 +200,16 @@ class Run(models.Model):
             "seconds": self.seconds,
             "first_commit_at": self.first_commit_at.isoformat() if self.first_commit_at else None,
             "error": self.error or None,
+            "waiting_for": self.waiting_for,
         }
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Return what the run waits for; None when it is not waiting."""
+        if self.state != State.WAITING:
+            return None
+        first = self.parts.filter(state=State.WAITING, next_attempt_at__isnull=False).order_by("next_attempt_at")
+        return first.values_list("waiting_for", flat=True).first()
 
 
 class Part(models.Model):
@@ -273,6 +282,41 @@ class WatermarkMove(models.Model):
 
     def __str__(self) -> str:
         return f"watermark of {self.feed} moved by {self.moved_by}"
+
+
+class Host(models.Model):
+    """A host of remotes that has failed, and its circuit breaker: see Note [Breakers]."""
+
+    name = models.CharField(max_length=253, unique=True)
+    # Attempts in a row that failed, the last one's time, part and error.
+    failures = models.PositiveIntegerField(default=0)
+    failed_at = models.DateTimeField(null=True, editable=False)
+    failed_part = models.ForeignKey(Part, on_delete=models.SET_NULL, null=True, related_name="+", editable=False)
+    reason = models.TextField(blank=True)
+    # Since when its feeds wait; null while the breaker is closed.
+    opened_at = models.DateTimeField(null=True, editable=False)
+    # When the next part may try, how many have failed since it was opened, and who tries now, in which epoch.
+    probe_at = models.DateTimeField(null=True, editable=False)
+    probes = models.PositiveIntegerField(default=0)
+    probe = models.ForeignKey(Part, on_delete=models.SET_NULL, null=True, related_name="+", editable=False)
+    probe_epoch = models.BigIntegerField(default=0)
+    # When it was closed last, and by whom; empty when the host had answered.
+    closed_at = models.DateTimeField(null=True, editable=False)
+    closed_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ("name",)
+        permissions = (("close_host", "Can close the circuit breakers of hosts"),)
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(opened_at=None, probe_at=None)
+                | Q(opened_at__isnull=False, probe_at__isnull=False, failures__gt=0),
+                name="ingestion_host_open_has_a_probe",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Outcome(models.TextChoices):

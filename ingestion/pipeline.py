@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingestion import chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping, tracing
+from ingestion import breakers, chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping, tracing
 from ingestion.collecting import collect
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
@@ -106,6 +106,8 @@ def _advance(
         )
     plan = feeds.resolve(feed)
     ends_at = time.monotonic() + slice_seconds if slice_seconds is not None else float("inf")
+    # Until its first chunk nobody knows that the host answers. A dry run would lock the host for all others.
+    unheard = part.run.host if differences is None else ""
     # What a dry run has read is rolled back with it.
     pages, memory = reading.pages(part, plan, wake=wake, remembers=differences is None)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
@@ -114,13 +116,17 @@ def _advance(
         while isinstance(page := _next_page(ahead, lease), Prepared):
             chunk = collect(page, ahead, plan, memory)
             state = chunks.load(chunk, part, plan, differences, memory)
+            breakers.note_success(unheard)
+            unheard = ""
             if chunk.following is None:
                 return _tidied(part, feed, state)
             if time.monotonic() >= ends_at or stopping.is_requested():
                 break
         if page is END:
             # The source had nothing at all, not even an empty page.
-            return _tidied(part, feed, chunks.load_nothing(part, plan, memory))
+            state = chunks.load_nothing(part, plan, memory)
+            breakers.note_success(unheard)
+            return _tidied(part, feed, state)
     runs.release(part)
     return State.QUEUED
 
@@ -184,12 +190,14 @@ def _postpone(part: Part, error: RetryLater, patient: bool) -> State:
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
     if not patient:
+        if not connection.in_atomic_block:
+            runs.blame_host(part, reason=str(error), blames=error.blames)
         return _fail(part, str(error))
     limit = feeds.get(part.run.feed.name).attempts
     given_up_at = time.monotonic() + runs.LEASE.total_seconds()
     while True:
         try:
-            return runs.retry_later(part, reason=str(error), wait=error.wait, limit=limit)
+            return runs.retry_later(part, reason=str(error), wait=error.wait, limit=limit, blames=error.blames)
         except (DatabaseError, InterfaceError) as refused:
             # Mostly the database that was the reason for the wait. Unwritten, the part would stay owned for a lease.
             if connection.in_atomic_block or not sqlstates.is_transient(refused) or time.monotonic() > given_up_at:

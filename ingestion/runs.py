@@ -1,7 +1,7 @@
 """The life of runs and parts in Postgres: request, claim, commit, wait, end. No network, no Celery."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -9,9 +9,10 @@ import structlog
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest, Now
+from django.utils import timezone
 
-from ingestion import exclusion, feeds, hosts, owners, sqlstates, turns, waking
-from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
+from ingestion import breakers, exclusion, feeds, hosts, owners, sqlstates, turns, waking
+from ingestion.errors import AlreadyRunning, Blame, GroupBusy, PartTaken
 from ingestion.models import ACTIVE, TURN, Attempt, FeedState, Outcome, Part, Run, State, Trigger
 from ingestion.types import Share
 
@@ -161,6 +162,8 @@ def _held_up(part: Part) -> str | None:
     """Let a part that is due wait for what it lacks, and return what that is; None when it can begin."""
     if turns.is_held(part):
         return TURN
+    if breakers.is_held_up(part):
+        return f"its host {part.run.host}, which fails"
     if not hosts.has_room(part.run.host):
         hosts.postpone(part.pk, part.run.host)
         return f"room at {part.run.host}"
@@ -268,19 +271,26 @@ def release(part: Part) -> None:
         close_attempts([part.pk], Outcome.RELEASED)
 
 
-def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int) -> State:
+def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int, blames: Blame = "") -> State:
     """Let the part wait for its next attempt, or end it when `limit` attempts brought no progress.
+
+    Where its host is to blame, and fails again and again, the part waits for the host, and this was no attempt.
 
     Raises:
         PartTaken: somebody else took it over, or it was cancelled.
     """
-    if part.attempts >= limit:
-        end(part, State.FAILED, error=f"{reason}; gave up after {part.attempts} attempts without progress")
-        return State.FAILED
     backoff = _backoff(part.attempts)
     with transaction.atomic():
-        if not _wait(part, max(backoff, wait or backoff), reason):
+        if not owned(part).select_for_update(no_key=True).order_by().values_list("pk").first():
             raise PartTaken(f"{part} was taken over or cancelled")
+        until = breakers.note_failure(part, reason, blames)
+        if until is not None:
+            _wait_for_host(part, until, reason, wait)
+        elif part.attempts >= limit:
+            end(part, State.FAILED, error=f"{reason}; gave up after {part.attempts} attempts without progress")
+            return State.FAILED
+        else:
+            _wait(part, max(backoff, wait or backoff), reason)
         close_attempts([part.pk], Outcome.WAITING, reason)
     return State.WAITING
 
@@ -290,10 +300,27 @@ def _backoff(attempts: int) -> timedelta:
     return backoff
 
 
-def _wait(part: Part, wait: timedelta, reason: str) -> bool:
+def blame_host(part: Part, *, reason: str, blames: Blame) -> None:
+    """Count a failed attempt against the part's host, where that is to blame; the part is left as it is."""
+    with transaction.atomic():
+        breakers.note_failure(part, reason, blames)
+
+
+def _wait_for_host(part: Part, until: datetime, reason: str, wait: timedelta | None) -> None:
+    """Let the part wait for its host, without an attempt; other parts probe the host before this one does again."""
+    if wait is not None and wait > until - timezone.now():
+        # It waits as long as it was asked to, whatever becomes of the host.
+        _wait(part, wait, reason, keeps_turn=True)
+    else:
+        _wait(part, timedelta(0), breakers.text(reason), keeps_turn=True)
+        Part.objects.filter(pk=part.pk).update(next_attempt_at=until)
+    Part.objects.filter(pk=part.pk).update(attempts=Greatest(F("attempts") - 1, 0), woken_at=Now())
+
+
+def _wait(part: Part, wait: timedelta, reason: str, *, keeps_turn: bool = False) -> bool:
     """Let the part wait, and its run when no other part is at work; False when the part is not ours any more.
 
-    The next part has its turn meanwhile.
+    The next part has its turn meanwhile, unless the part keeps it.
     """
     waiting = owned(part).update(
         state=State.WAITING,
@@ -302,7 +329,7 @@ def _wait(part: Part, wait: timedelta, reason: str) -> bool:
         next_attempt_at=Now() + wait,
         waiting_for=reason,
         woken_at=None,
-        gave_turn=True,
+        gave_turn=not keeps_turn,
     )
     if waiting:
         # Locked, so that of two parts that begin to wait at once the second one sees the first.

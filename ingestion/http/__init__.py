@@ -2,6 +2,7 @@
 
 from ingestion.http.client import Client
 from ingestion.http.downloads import Download
+from ingestion.http.judging import blame_of
 from ingestion.http.values import (
     TRANSIENT_STATUSES,
     Answers,
@@ -37,4 +38,5 @@ __all__ = [
     "Signer",
     "TransientFailure",
     "Transport",
+    "blame_of",
 ]

@@ -17,7 +17,7 @@ from ingestion.http import connecting
 from ingestion.http.budgets import Budget
 from ingestion.http.deadlines import Watchdog
 from ingestion.http.downloads import Download
-from ingestion.http.judging import Refused, check, check_raw, headers_of, said
+from ingestion.http.judging import Refused, check, check_raw, headers_of, passing
 from ingestion.http.network import Network
 from ingestion.http.origins import check_redirect, origin_of, redirected
 from ingestion.http.receiving import receive
@@ -37,7 +37,7 @@ from ingestion.http.values import (
     TransientFailure,
     Transport,
 )
-from ingestion.http.waiting import backoff, retry_after
+from ingestion.http.waiting import backoff
 
 T = TypeVar("T")
 
@@ -81,6 +81,7 @@ class Client:
                     "or newlines around it"
                 )
         self._own_origins = frozenset(map(origin_of, self.origins))
+        self._own_hosts = {urlsplit(url).hostname for url in self.origins}
         self._network = Network(trusted=urlsplit(self.transport.proxy).hostname or "")
         self._wire = connecting.wire(self.transport, self._network)
         self._httpx = connecting.httpx_client(self._wire, self.limits, self.headers)
@@ -146,7 +147,8 @@ class Client:
                 with attempt:
                     return self._ask(request, where, is_own, lambda response, _: self._whole(response, where, answers))
         except TransientFailure as failure:
-            raise RetryLater(f"{failure} ({tried} {'try' if tried == 1 else 'tries'})", wait=failure.wait) from failure
+            said_last = f"{failure} ({tried} {'try' if tried == 1 else 'tries'})"
+            raise RetryLater(said_last, wait=failure.wait, blames=failure.blames) from failure
         raise AssertionError("stamina ends with a value or an exception")
 
     def head(self, url: str) -> Response | None:
@@ -227,19 +229,25 @@ class Client:
         client = self._httpx if is_own else self._stranger
         stream = client.stream(request.method, request.url, content=request.body, headers=request.headers or None)
         trace = self._tracer.send(where)
-        with self._deadline(where), translated(where), ExitStack() as stack:
-            # With what is read as a stream, it ends when that is closed.
-            stack.callback(self._tracer.end, trace)
-            response = stack.enter_context(stream)
-            trace.status = response.status_code
-            if (
-                follows
-                and self.transport.redirects
-                and response.status_code in _REDIRECTS
-                and "Location" in response.headers
-            ):
-                raise _Redirected(response.status_code, response.headers["Location"])
-            return read(response, stack)
+        try:
+            with self._deadline(where), translated(where), ExitStack() as stack:
+                # With what is read as a stream, it ends when that is closed.
+                stack.callback(self._tracer.end, trace)
+                response = stack.enter_context(stream)
+                trace.status = response.status_code
+                if (
+                    follows
+                    and self.transport.redirects
+                    and response.status_code in _REDIRECTS
+                    and "Location" in response.headers
+                ):
+                    raise _Redirected(response.status_code, response.headers["Location"])
+                return read(response, stack)
+        except TransientFailure as failure:
+            # Another host, such as the one that gives tokens, is none of the feed's.
+            if not is_own and urlsplit(request.url).hostname not in self._own_hosts:
+                failure.blames = ""
+            raise
 
     def _send_unsigned(self, request: Request) -> Response:
         """Send a request once without the feed's headers and credentials; return whatever whole response comes.
@@ -251,7 +259,7 @@ class Client:
 
         def read(response: httpx.Response, _: ExitStack) -> Response:
             if response.status_code in self.answers.retry:
-                raise TransientFailure(said(where, response), wait=retry_after(response.headers.get("Retry-After")))
+                raise passing(response, where)
             return self._receive(response, where)
 
         where = f"{request.method} {shown(request.url)}"
@@ -291,7 +299,8 @@ class Client:
             self._watchdog.rest()
         # A body whose end is the connection's end looks complete after a shutdown.
         if self._watchdog.has_barked:
-            raise TransientFailure(f"{where}: not complete after {self.limits.deadline.total_seconds():g} s")
+            late = f"{where}: not complete after {self.limits.deadline.total_seconds():g} s"
+            raise TransientFailure(late, blames="host")
 
     def _hang_up(self) -> None:
         if self._network.socket is not None:

@@ -1,10 +1,15 @@
 """What a response's status and headers mean for its request, before the body is read."""
 
+from typing import Final
+
 import httpx
 
-from ingestion.errors import RunFailed
+from ingestion.errors import Blame, RunFailed
 from ingestion.http.values import Meaning, TransientFailure
 from ingestion.http.waiting import retry_after
+
+# RFC 9110, 15.6: not this request but the server, or what it stands in front of. CDNs have numbers of their own.
+_OUT_OF_SERVICE: Final = frozenset({502, 503, 504, *range(520, 528), 530})
 
 
 class Refused(RunFailed):
@@ -20,11 +25,24 @@ def check(meaning: Meaning, response: httpx.Response, where: str) -> None:
         RunFailed: `http_status`, the remote refused the request.
     """
     if meaning == "retry":
-        raise TransientFailure(said(where, response), wait=retry_after(response.headers.get("Retry-After")))
+        raise passing(response, where)
     if meaning == "refresh":
         raise Refused("http_status", said(where, response))
     if meaning == "fail":
         raise RunFailed("http_status", said(where, response))
+
+
+def passing(response: httpx.Response, where: str) -> TransientFailure:
+    """Return the failure that a response is which may pass by itself."""
+    wait = retry_after(response.headers.get("Retry-After"))
+    return TransientFailure(said(where, response), wait=wait, blames=blame_of(response.status_code))
+
+
+def blame_of(status: int) -> Blame:
+    """Return what of the remote has failed by its status."""
+    if status in _OUT_OF_SERVICE:
+        return "host"
+    return "request" if status >= 500 else ""
 
 
 def check_raw(meaning: Meaning, response: httpx.Response, where: str) -> None:

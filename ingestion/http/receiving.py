@@ -33,7 +33,7 @@ def receive(response: httpx.Response, where: str, limits: Limits, connections: I
     body = b"".join(_parts(response, where, headers.get("content-encoding", ""), _Received(limits, where, started)))
     # It would be taken for the next response.
     if any(map(_trailing_data, connections)):
-        raise TransientFailure(f"{where}: there is more behind the end of the response")
+        raise TransientFailure(f"{where}: there is more behind the end of the response", blames="request")
     log.debug("fetched", request=where, size_bytes=len(body), seconds=round(time.monotonic() - started, 3))
     is_delimited = "content-length" in headers or "transfer-encoding" in headers
     return Response(status=response.status_code, headers=headers, body=body, is_delimited=is_delimited)
@@ -70,7 +70,8 @@ class _Received:
             if seconds > self._silence and self._size < limits.bytes_per_second * seconds:
                 raise TransientFailure(
                     f"{self._where}: {self._size} bytes in {seconds:.0f} s are fewer than {limits.bytes_per_second} a "
-                    "second"
+                    "second",
+                    blames="host",
                 )
             yield part
 
@@ -87,7 +88,7 @@ class _Received:
                     )
                 yield piece
         except coding.Damaged as error:
-            raise TransientFailure(f"{self._where}: {error}") from error
+            raise TransientFailure(f"{self._where}: {error}", blames="request") from error
 
     def _refuse_size(self) -> None:
         raise RunFailed("response_too_large", f"{self._where}: more than {self._limits.body_bytes} bytes")

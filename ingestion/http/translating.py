@@ -24,7 +24,7 @@ def translated(where: str) -> Iterator[None]:
             f"{where}: it cannot be requested ({type(error).__name__}); expected http://host/path or https://host/path"
         ) from None
     except httpx.TransportError as error:
-        raise TransientFailure(f"{where}: {type(error).__name__}: {error}") from error
+        raise TransientFailure(f"{where}: {type(error).__name__}: {error}", blames="host") from error
 
 
 def shown(url: str) -> str:

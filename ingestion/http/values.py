@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from ingestion.errors import IngestionError
+from ingestion.errors import Blame, IngestionError
 
 # RFC 9110 and 6585: the statuses that say "not now" rather than "no". Proxies and CDNs have many more 5xx of their own.
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, *range(500, 600)})
@@ -158,8 +158,9 @@ class QueryAuth(Auth, Protocol):
 
 
 class TransientFailure(IngestionError):
-    """One try failed in a way that the next may not; `wait` is what the remote asked for."""
+    """One try failed in a way that the next may not; `wait` and `blames` are as in RetryLater, which it may become."""
 
-    def __init__(self, message: str, *, wait: timedelta | None = None) -> None:
+    def __init__(self, message: str, *, wait: timedelta | None = None, blames: Blame = "") -> None:
         super().__init__(message)
         self.wait = wait
+        self.blames = blames

@@ -116,7 +116,7 @@ def _of_json(response: Response, path: tuple[str, ...]) -> Sequence[Record]:
     except RunFailed as error:
         if response.is_delimited or error.code != "not_json":
             raise
-        raise RetryLater(f"the connection ended within the response: {error}") from error
+        raise RetryLater(f"the connection ended within the response: {error}", blames="request") from error
 
 
 def _of_lines(response: Response, form: Csv | Ndjson) -> Cut:
@@ -124,7 +124,7 @@ def _of_lines(response: Response, form: Csv | Ndjson) -> Cut:
     if "html" in (kind := response.headers.get("content-type", "").lower()):
         raise RunFailed("shape", f"expected {type(form).__name__}, the remote answered {kind[:60]}")
     if not response.is_delimited and not body.endswith(b"\n"):
-        raise RetryLater("the connection ended within the response, in the middle of a line")
+        raise RetryLater("the connection ended within the response, in the middle of a line", blames="request")
     if body.count(b"\n") > MOST_RECORDS:
         raise RunFailed("too_many_records", f"more than {MOST_RECORDS:,} lines in one page; ask for smaller pages")
     whole = replace(form, page_bytes=len(body) + 1)

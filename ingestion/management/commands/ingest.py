@@ -78,7 +78,8 @@ def describe(summary: dict[str, Any]) -> str:
     if summary["pages_skipped"]:
         counts += f", {summary['pages_skipped']:,} of {summary['pages']:,} pages skipped"
     took = f" in {summary['seconds']} s" if summary["seconds"] is not None else ""
-    error = f": {summary['error']}" if summary["error"] else ""
+    reason = summary["error"] or summary["waiting_for"]
+    error = f": {reason}" if reason else ""
     changed = "; ".join(drift.describe(drift.change_from_json(change)) for change in summary["drift"])
     run = "dry run" if summary["run"] is None else f"run {summary['run']}"
     warned = "".join(f"; warning: {warning}" for warning in summary["warnings"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import TransientFailure
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.folders import Found, walk
@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 # Replies that say that there is no such file.
 _GONE: Final = ("550", "553", "450")
+# Those about the server or its connections: not available, no data connection, it was closed (RFC 959, 4.2.2).
+_OUT: Final = ("421", "425", "426")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +206,8 @@ def _translated(name: str) -> Iterator[None]:
     except ValueError as error:
         raise RunFailed("access", f"FTP, {name}: a name that cannot be sent: {error}") from error
     except (ftplib.Error, OSError, EOFError) as error:
-        raise TransientFailure(f"FTP, {name}: {type(error).__name__}: {str(error)[:200]}") from error
+        blames: Blame = "request" if isinstance(error, ftplib.Error) and not str(error).startswith(_OUT) else "host"
+        raise TransientFailure(f"FTP, {name}: {type(error).__name__}: {str(error)[:200]}", blames=blames) from error
 
 
 def _moment(text: str) -> datetime | None:

@@ -41,7 +41,7 @@ def patiently(retry: Retry, call: Callable[[], T]) -> T:
             return call()
         except TransientFailure as failure:
             if turn >= retry.attempts or (failure.wait is not None and failure.wait > LONGEST_SLEEP):
-                raise RetryLater(f"{failure} ({turn} tries)", wait=failure.wait) from failure
+                raise RetryLater(f"{failure} ({turn} tries)", wait=failure.wait, blames=failure.blames) from failure
             pause = min(retry.wait_initial * 2 ** (turn - 1), retry.wait_max)
             seconds = pause.total_seconds() * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
             time.sleep(max(seconds, failure.wait.total_seconds() if failure.wait else 0))
@@ -104,7 +104,9 @@ class Steady:
     def _check_end(self) -> None:
         expected = self._entry.size_bytes
         if expected is not None and self.position < expected:
-            raise TransientFailure(f"{self._entry.name} ended after {self.position} of {expected} bytes")
+            raise TransientFailure(
+                f"{self._entry.name} ended after {self.position} of {expected} bytes", blames="request"
+            )
 
     def finish(self) -> None:
         """Compare the file with what it was when it was begun.

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import TransientFailure
+from ingestion.http import TransientFailure, blame_of
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
 from ingestion.sources.files.extras import needed
 from ingestion.sources.files.patterns import fixed_folder, matcher
@@ -131,7 +131,7 @@ def _translated(name: str) -> Iterator[None]:
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, ValueError) as error:
         raise ConfigurationError(f"S3: {error}") from error
     except (exceptions.BotoCoreError, OSError) as error:
-        raise TransientFailure(f"S3, {name}: {type(error).__name__}: {error}") from error
+        raise TransientFailure(f"S3, {name}: {type(error).__name__}: {error}", blames="host") from error
 
 
 def _meaning(error: Any, name: str) -> Exception:
@@ -142,7 +142,9 @@ def _meaning(error: Any, name: str) -> Exception:
     if code in _CHANGED:
         return RetryLater(f"{name} was changed while it was read")
     if code in _BUSY or status >= 500 or status == 429:
-        return TransientFailure(f"S3, {name}: {code}: {said}")
+        # It says so when it is asked too fast, too.
+        blames = "" if code == "SlowDown" else blame_of(status)
+        return TransientFailure(f"S3, {name}: {code}: {said}", blames=blames)
     return RunFailed("access", f"S3 refused {name}: {code}: {said}")
 
 

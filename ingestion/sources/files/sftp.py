@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import TransientFailure
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.extras import needed
@@ -102,7 +102,7 @@ class _Server:
             return future.result(timeout=self._place.silence.total_seconds())
         except NotInTimeError:
             future.cancel()
-            raise TransientFailure(f"SFTP, {self._place.host}: no answer in time") from None
+            raise TransientFailure(f"SFTP, {self._place.host}: no answer in time", blames="host") from None
 
     async def _connect(self) -> None:
         place = self._place
@@ -209,7 +209,11 @@ def _translated(ssh: Any, name: str) -> Iterator[None]:
     except (ssh.KeyImportError, ValueError) as error:
         raise ConfigurationError(f"SFTP: a key or the known hosts cannot be read: {error}") from error
     except (ssh.Error, OSError) as error:
-        raise TransientFailure(f"SFTP, {name}: {type(error).__name__}: {str(error)[:200]}") from error
+        is_lost = not isinstance(error, ssh.SFTPError) or isinstance(
+            error, ssh.SFTPConnectionLost | ssh.SFTPNoConnection
+        )
+        blames: Blame = "host" if is_lost else "request"
+        raise TransientFailure(f"SFTP, {name}: {type(error).__name__}: {str(error)[:200]}", blames=blames) from error
 
 
 def _entry(handle: bytes, attributes: Any) -> Entry:

@@ -127,7 +127,7 @@ def _skip(download: ByteStream, offset: int) -> None:
     while offset > 0:
         received = download.read(min(offset, _BLOCK))
         if not received:
-            raise TransientFailure("the file ended before the byte where reading goes on")
+            raise TransientFailure("the file ended before the byte where reading goes on", blames="request")
         offset -= len(received)
 
 

@@ -168,7 +168,7 @@ def _opened(reader: Reader, response: Response) -> Envelope:
             raise RunFailed("http_status", f"the query was answered with status {response.status}: {error}") from error
         if response.is_delimited or error.code != "not_json":
             raise
-        raise TransientFailure(f"the connection ended within the response: {error}") from error
+        raise TransientFailure(f"the connection ended within the response: {error}", blames="request") from error
 
 
 def _pace(envelope: Envelope) -> None:

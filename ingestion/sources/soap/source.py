@@ -154,12 +154,12 @@ def _ask(service: Service, arguments: Mapping[str, Any], secrets: frozenset[str]
         if error.code == "soap_fault":
             raise
         if response.status == 500:  # of a proxy, or of a server that has no Fault to say
-            raise TransientFailure(f"the service answered with status 500: {error}") from error
+            raise TransientFailure(f"the service answered with status 500: {error}", blames="request") from error
         if response.status in ANSWERS:
             raise RunFailed("http_status", f"the service answered with status {response.status}: {error}") from error
         if response.is_delimited or error.code != "not_xml":
             raise
-        raise TransientFailure(f"the connection ended within the response: {error}") from error
+        raise TransientFailure(f"the connection ended within the response: {error}", blames="request") from error
     if response.status in ANSWERS:
         raise RunFailed("http_status", f"the service answered with status {response.status}, and no Fault")
     return response, opened
