@@ -1,8 +1,11 @@
 """One feed for each kind of source. Each needs the variables that it names, when it is run."""
 
+from datetime import timedelta
+
 from examples.models import Item
-from ingestion.cleaning import constant, decimal
+from ingestion.cleaning import constant, decimal, timestamp
 from ingestion.feeds import Feed, Upsert, env_text, env_url
+from ingestion.incremental import Incremental
 from ingestion.pagination import LinkHeader, NextCursor, PageNumber, SinglePage
 from ingestion.sources import (
     S3,
@@ -32,6 +35,22 @@ LINKED = Feed(
     source=JsonApi(url=env_url("EXAMPLES_URL", "/items"), params={"per_page": "100"}, pagination=LinkHeader()),
     columns={**COLUMNS, "source": constant("links")},
     target=TARGET,
+)
+
+# One that is asked for what has changed since the last run; an hour of it comes again, for what it shows late.
+CHANGED = Feed(
+    name="examples-changes",
+    source=JsonApi(
+        url=env_url("EXAMPLES_URL", "/changes"), pagination=PageNumber(param="page", size_param="size", size=100)
+    ),
+    columns={**COLUMNS, "source": constant("changes")},
+    target=TARGET,
+    incremental=Incremental(
+        field=timestamp("changed", unit="s"),
+        since="changed_since",
+        overlap=timedelta(hours=1),
+        retention=timedelta(days=90),
+    ),
 )
 
 # One that is asked with a POST, and answers with lists inside its records and a cursor beside them.

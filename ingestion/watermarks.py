@@ -35,12 +35,15 @@ def begin(part: Part, feed: Feed) -> Mark | None:
     """Return where the part's run begins, decided with its first slice and kept; None for everything.
 
     Raises:
-        RunFailed: `watermark`: what is stored is of another kind than the feed has now.
+        RunFailed: `watermark`: what is stored is of another kind than the feed has now. `share`: the run has asked for
+            what has changed, and the feed no longer can.
     """
-    declared = feed.incremental
+    declared, run = feed.incremental, part.run
     if declared is None:
+        if run.watermark.get("from") is not None and part.cursor is not None:
+            # The next page of everything is another one than the next page of what has changed.
+            raise RunFailed("share", "it is what has changed, and the feed is not incremental now; start another run")
         return None
-    run = part.run
     if not run.watermark:
         part.run.watermark = _begin(run.pk, declared)
     # Whoever began before the feed was incremental reads everything.

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import time
 from dataclasses import replace
 from decimal import Decimal
 
@@ -60,7 +61,20 @@ def test_every_example_is_right(module):
     names = {feed.name for feed in feeds.declared()}
     assert {
         f"examples-{kind}"
-        for kind in ("links", "post", "children", "graphql", "soap", "disk", "web", "json", "s3", "ftp", "sftp")
+        for kind in (
+            "links",
+            "changes",
+            "post",
+            "children",
+            "graphql",
+            "soap",
+            "disk",
+            "web",
+            "json",
+            "s3",
+            "ftp",
+            "sftp",
+        )
     } <= names
 
 
@@ -111,6 +125,25 @@ def test_links_of_a_rest_endpoint(module, monkeypatch):
     assert [(request.query["per_page"], request.query.get("page")) for request in remote.requests[:2]] == [
         ("100", None),
         ("100", "2"),
+    ]
+
+
+def test_what_has_changed_since_the_last_run(module, monkeypatch):
+    changed = int(time.time()) - 60
+
+    def answer(request):
+        since = int(request.query.get("changed_since", 0))
+        found = [item | {"changed": changed} for item in ITEMS if changed >= since]
+        return Reply(body=json.dumps(found if request.query["page"] == "1" else []).encode())
+
+    with Remote(answer) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        sync("examples-changes", again=2)
+    assert [query.get("changed_since") for query in remote.queries] == [
+        None,
+        None,
+        str(changed - 3600),
+        str(changed - 3600),
     ]
 
 

@@ -55,8 +55,10 @@ class Collection:
 
     def _from(self, query: Any) -> Reply:
         start = int(query["offset"]) if "offset" in query else (int(query["page"]) - 1) * 100
-        total = {"X-Total-Count": str(len(self.numbers))} if self.tells_total else {}
-        served = self.numbers[start : start + int(query.get("size", "100"))]
+        since = int(query.get("since", "0"))
+        asked = [number for number in self.numbers if number >= since] if since else self.numbers
+        total = {"X-Total-Count": str(len(asked))} if self.tells_total else {}
+        served = asked[start : start + int(query.get("size", "100"))]
         return Reply(body=self.body(served), headers={"Content-Type": "application/json", **total})
 
     def _after(self, start: int) -> Reply:

@@ -98,6 +98,38 @@ def _deleted(trial: Trial) -> None:
             trial.notes.append(warned(around, run) or error_of(around, run))
 
 
+@case(19)
+def _late(trial: Trial) -> None:
+    """Late records around the watermark of an incremental feed, in no order; the child killed twice in each run."""
+    around = trial.around
+    # Records that the source shows one run later than others with higher numbers.
+    late = {number for number in range(1, 3_001) if number % 1_000 > 910 and number % 7 == 0}
+    source = Collection("late", 3_000, latency=0.1)
+    with serving(around, source), around.workers() as [worker]:
+        around.fresh(late=3_000)
+        around.query("UPDATE ingestion_feedstate SET watermark = NULL WHERE name = 'late'")
+        for last, shown in ((1_000, 0), (2_000, 1_000), (3_000, 2_000), (3_000, 3_000)):
+            source.numbers = [number for number in range(1, last + 1) if number <= shown or number not in late]
+            trial.chance.shuffle(source.numbers)
+            before, run = len(source.asked), around.trigger("late")
+            trial.runs += 1
+            for _ in range(2):
+                wait_until(lambda before=before: len(source.asked) > before, what="a page that is asked for")
+                if not around.has_ended(run) and worker.kill_child():
+                    trial.recovered.append(around.recovery_seconds(run))
+            wait_until(lambda run=run: around.has_ended(run), what="the end of late")
+            assert around.state(run) == "succeeded", error_of(around, run)
+            trial.notes.append(f"{around.read(run)} read")
+            good = {number for number in source.numbers if not records.is_bad(number)}
+            stored = {number for (number,) in around.query("SELECT number FROM faults_record WHERE source = 'late'")}
+            assert stored == good, f"lost: {sorted(good - stored)[:5]}, never served: {sorted(stored - good)[:5]}"
+            [(watermark,)] = around.query("SELECT watermark FROM ingestion_feedstate WHERE name = 'late'")
+            assert watermark == max(good), watermark
+        # Later runs read what is new, and not everything.
+        assert trial.notes[-1] == f"{sum(number >= 2_900 for number in source.numbers)} read", trial.notes
+        oracle.check_nothing_left(around)
+
+
 @case(20)
 def _little(trial: Trial) -> None:
     """Mirror and replace: a source with nothing, with an empty list and a total of 0, and with a tenth of the usual."""

@@ -4,13 +4,16 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.db import connection, models
 
 from ingestion import interventions, pipeline, runs, watermarks
 from ingestion.cleaning import integer, timestamp
+from ingestion.feeds import History
 from ingestion.incremental import Incremental
 from ingestion.models import FeedState, Part, Reject, Run, State, Trigger
 from photos.models import Photo
 from tests.ingestion.changes import DAY, HOUR, MINUTE, NOON, changes, last_run
+from tests.ingestion.orders import order
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -127,6 +130,19 @@ def test_a_run_that_fails_moves_nothing_and_goes_on_from_its_own_start(remote):
     assert remote.watermark == "2026-01-05T12:24:00+00:00"
 
 
+def test_a_run_of_what_has_changed_does_not_go_on_as_one_of_everything(remote):
+    remote.declare(incremental(initial=NOON))
+    for number in range(1, 25):
+        remote.add(number, NOON)
+    remote.broken = 2
+    assert pipeline.run_here("photos").summary["state"] == "failed"
+    remote.broken = None
+    remote.declare(None)
+    interventions.resume(last_run().pk, wake_workers=False)
+    assert pipeline.run_here("photos").summary["error"].startswith("share: it is what has changed, and the feed is not")
+    assert remote.sync()["read"] == 24
+
+
 def test_a_run_in_slices_and_taken_over_in_between_ends_at_the_right_watermark(remote):
     for number in range(1, 36):
         remote.add(number, NOON - number * MINUTE)
@@ -179,8 +195,6 @@ def test_a_reject_at_the_top_does_not_move_the_watermark_and_comes_again(remote)
 
 
 def test_a_record_that_the_database_refuses_does_not_move_it_either(remote):
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE photos ADD CONSTRAINT no_thirteen CHECK (remote_id <> 13)")
     try:
@@ -218,6 +232,32 @@ def test_a_feed_that_looks_in_the_wrong_place_fails(remote):
     assert pipeline.run_here("photos").summary["error"] == "watermark: none of 10 records has one at 'changed_at'"
     del remote.records[10]
     assert remote.sync()["read"] == 9
+
+
+def test_a_history_keeps_one_version_of_what_comes_again(remote):
+    fields = {
+        "code": models.BigIntegerField(),
+        "title": models.CharField(max_length=255),
+        "valid_from": models.DateTimeField(),
+        "valid_to": models.DateTimeField(null=True),
+    }
+    current = models.UniqueConstraint(fields=["code"], condition=models.Q(valid_to=None), name="order_current")
+    versions = order({"constraints": [current]}, **fields)
+    with connection.schema_editor() as editor:
+        editor.create_model(versions)
+    try:
+        target = History(versions, key="code", valid_from="valid_from", valid_to="valid_to")
+        remote.declare(incremental(overlap=HOUR), target=target, columns={"code": "id", "title": "title"})
+        remote.add(1, NOON, title="first")
+        remote.sync()
+        assert remote.sync()["unchanged"] == 1
+        remote.add(1, NOON + MINUTE, title="second")
+        remote.sync()
+        found = versions.objects.order_by("pk").values_list("title", "valid_to")
+        assert [(title, ended is None) for title, ended in found] == [("first", False), ("second", True)]
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(versions)
 
 
 def seconds(at):

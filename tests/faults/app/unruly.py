@@ -6,8 +6,10 @@ from datetime import timedelta
 from django.db.models import Q
 
 from ingestion.auth import RefreshToken
+from ingestion.cleaning import integer
 from ingestion.feeds import Feed, Mirror, Replace, Upsert, env_url
 from ingestion.http import Limits, Retry, Transport
+from ingestion.incremental import Incremental
 from ingestion.pagination import NextCursor, OffsetLimit, PageNumber
 from ingestion.sources import S3, Disk, Files, Ftp, JsonApi, Ndjson, Web
 from tests.faults.app.models import Record, Replaced
@@ -16,7 +18,7 @@ KEY = ("source", "number")
 TOTAL = "X-Total-Count"
 
 
-def _feed(name, source, target=None):
+def _feed(name, source, target=None, **options):
     return Feed(
         name=name,
         source=source,
@@ -24,6 +26,7 @@ def _feed(name, source, target=None):
         target=target or Upsert(Record, key=KEY),
         chunk_rows=500,
         chunk_bytes=128 * 1024,
+        **options,
     )
 
 
@@ -75,6 +78,7 @@ counted = _feed(
 lapped = _feed(
     "lapped", _api("lapped", OffsetLimit(param="offset", size_param="size", size=100, total_header=TOTAL, overlap=1))
 )
+late = _feed("late", _api("late", PAGES), incremental=Incremental(field=integer("number"), since="since", overlap=100))
 mirrored = _feed("mirrored", _api("mirrored", PAGES), Mirror(Record, key=KEY, scope=Q(source="mirrored")))
 replaced = _feed("replaced", _api("replaced", PAGES), Replace(Replaced, key=KEY))
 
@@ -107,4 +111,4 @@ bucket = _files(
         silence=timedelta(seconds=5),
     ),
 )
-ALL = (hasty, secure, tokens, cursors, offsets, counted, lapped, mirrored, replaced, disk, web, ftp, bucket)
+ALL = (hasty, secure, tokens, cursors, offsets, counted, lapped, late, mirrored, replaced, disk, web, ftp, bucket)
