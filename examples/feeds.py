@@ -7,6 +7,7 @@ from ingestion.cleaning import constant, decimal, timestamp
 from ingestion.feeds import Feed, Upsert, env_text, env_url
 from ingestion.incremental import Incremental
 from ingestion.pagination import LinkHeader, NextCursor, PageNumber, SinglePage
+from ingestion.parts import FileGroups, ParentGroups
 from ingestion.sources import (
     S3,
     Connection,
@@ -69,7 +70,8 @@ POSTED = Feed(
     target=TARGET,
 )
 
-# An endpoint for the children of each record of another one; it answers in NDJSON.
+# An endpoint for the children of each record of another one; it answers in NDJSON. Workers share the parents, and each
+# asks for the children of four at once.
 CHILDREN = Feed(
     name="examples-children",
     source=ForEach(
@@ -80,9 +82,11 @@ CHILDREN = Feed(
         source=JsonApi(
             url=env_url("EXAMPLES_URL", "/shelves/{parent}/items"), pagination=SinglePage(), format=Ndjson()
         ),
+        concurrency=4,
     ),
     columns={**COLUMNS, "source": constant("children")},
     target=TARGET,
+    parts=ParentGroups(parents=500),
 )
 
 # A GraphQL connection, whose members may be of several types.
@@ -147,7 +151,7 @@ DOCUMENT = Feed(
     target=TARGET,
 )
 
-# All CSV files below a prefix of a bucket, in every folder.
+# All CSV files below a prefix of a bucket, in every folder; several workers take some of them each.
 BUCKET = Feed(
     name="examples-s3",
     source=Files(
@@ -162,6 +166,7 @@ BUCKET = Feed(
     ),
     columns={**COLUMNS, "source": constant("s3")},
     target=TARGET,
+    parts=FileGroups(files=10),
 )
 
 # XML from an FTP server with TLS.

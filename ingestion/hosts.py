@@ -5,9 +5,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.db.models import Func, TextField, Value
+from django.db.models import Count, Func, TextField, Value
 from django.db.models.functions import Cast, Now
 
+from ingestion import feeds
 from ingestion.errors import ConfigurationError
 from ingestion.models import Part, Run, State
 from ingestion.sources import S3, Files, Ftp, Sftp, Source, Web
@@ -38,15 +39,33 @@ def _place_of(files: Files) -> Any:
     return urls[0] if isinstance(urls, tuple) else urls
 
 
-def has_room(host: str) -> bool:
-    """Whether one more part may be read from the host; until the caller's transaction ends, nobody else is told so."""
+def at_once(source: Source) -> int:
+    """Return how many requests a part of a source has under way at the same time."""
+    wanted: int = getattr(source, "concurrency", 1)
+    return min(wanted, settings.PARTS_PER_HOST) if settings.PARTS_PER_HOST and host_of(source) else wanted
+
+
+def has_room(host: str, feed: str) -> bool:
+    """Whether one more part of a feed may be read from the host; it takes as much room as it has requests at once.
+
+    Until the caller's transaction ends, nobody else is told so.
+    """
     if not host or not settings.PARTS_PER_HOST:
         return True
     # Of a transaction, not of a session: it works behind a pooler, and ends whatever happens.
     lock = Func(Value(_LOCKS), Func(Value(host), function="hashtext"), function="pg_advisory_xact_lock")
     list(Run.objects.order_by().values_list(Cast(lock, TextField()))[:1])
     read = Part.objects.filter(state=State.RUNNING, leased_until__gte=Now(), run__host=host)
-    return bool(read.count() < settings.PARTS_PER_HOST)
+    parts = read.order_by().values_list("run__feed__name").annotate(parts=Count("pk"))
+    taken = sum(number * _room_of(name) for name, number in parts)
+    return taken == 0 or bool(taken + _room_of(feed) <= settings.PARTS_PER_HOST)
+
+
+def _room_of(feed: str) -> int:
+    try:
+        return at_once(feeds.get(feed).source)
+    except ConfigurationError:
+        return 1  # it is declared no more
 
 
 def postpone(part_id: int, host: str) -> None:
@@ -58,5 +77,5 @@ def postpone(part_id: int, host: str) -> None:
         next_attempt_at=Now() + WAIT,
         woken_at=None,
         gave_turn=False,
-        waiting_for=f"{settings.PARTS_PER_HOST} parts are read from {host} already (PARTS_PER_HOST)",
+        waiting_for=f"as much is read from {host} already as PARTS_PER_HOST={settings.PARTS_PER_HOST} allows",
     )

@@ -112,7 +112,7 @@ def _advance(
     pages, memory = reading.pages(part, plan, wake=wake, remembers=differences is None)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
     prepared = _prepared(tracing.placed(pages), plan, watch, memory, is_strict=is_strict)
-    with sightings.explaining(watch), Prefetcher(prepared, max_bytes=feed.chunk_bytes // 2) as ahead:
+    with sightings.explaining(watch), Prefetcher(prepared, max_bytes=reading.prepared_bytes(feed)) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
             chunk = collect(page, ahead, plan, memory)
             state = chunks.load(chunk, part, plan, differences, memory)

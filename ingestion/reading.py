@@ -7,14 +7,14 @@ from datetime import datetime
 import structlog
 from django.utils import timezone
 
-from ingestion import remembering, skipping, turns, waking, watermarks
+from ingestion import hosts, remembering, skipping, turns, waking, watermarks
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Plan
 from ingestion.gauging import Mark
 from ingestion.models import Part, Trigger
 from ingestion.parts import Periods
 from ingestion.skipping import Recollection
-from ingestion.sources import SkippingSource, Source
+from ingestion.sources import ConcurrentSource, SkippingSource, Source
 from ingestion.types import Cursor, Page, Share
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ def pages(part: Part, plan: Plan, *, wake: bool, remembers: bool) -> tuple[Itera
         # A backfill reads other windows than the feed's runs, maybe beside one of them.
         remembers = remembers and run.trigger != Trigger.BACKFILL
         memory = skipping.recollect(part, plan, source) if remembers else None
-        return _all_pages(source, part.cursor, memory), memory
+        return _all_pages(source, part.cursor, memory, plan.feed), memory
     left = run.limit - run.read - run.skipped
     if left > 0 and source is not None:
         return _first_records(source.pages(part.cursor), left), None
@@ -47,9 +47,27 @@ def pages(part: Part, plan: Plan, *, wake: bool, remembers: bool) -> tuple[Itera
     return iter(()), None
 
 
-def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollection | None) -> Iterator[Page]:
+def ahead_bytes(feed: Feed) -> int:
+    """Return what may be read ahead of the chunk that is being loaded, whether one asks for the pages or several."""
+    return feed.chunk_bytes // 2
+
+
+def prepared_bytes(feed: Feed) -> int:
+    """Return how much of that may be prepared already. With several requests at once most of it is still to be."""
+    return ahead_bytes(feed) // (4 if getattr(feed.source, "concurrency", 1) > 1 else 1)
+
+
+def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollection | None, feed: Feed) -> Iterator[Page]:
     if source is None:
         return iter(())
+    skips = memory is not None and isinstance(source, SkippingSource)
+    if isinstance(source, ConcurrentSource) and source.concurrency > 1:
+        return source.pages_at_once(
+            cursor,
+            memory.recall if memory is not None and skips else None,
+            at_once=hosts.at_once(feed.source),
+            max_bytes=ahead_bytes(feed) - prepared_bytes(feed),
+        )
     if memory is None or not isinstance(source, SkippingSource):
         return source.pages(cursor)
     return source.changed_pages(cursor, memory.recall, memory.foresee)

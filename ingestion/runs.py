@@ -147,7 +147,7 @@ def _claim(part_id: int, *, now: bool) -> Part:
         # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
         free = Part.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).filter(allowed, pk=part_id)
         # With its run, not by values: for those Django locks the run as well.
-        part = free.order_by().select_related("run").first()
+        part = free.order_by().select_related("run__feed").first()
         if part is None:
             raise PartTaken(f"part {part_id} is not due or somebody else advances it")
         if now:
@@ -164,7 +164,7 @@ def _held_up(part: Part) -> str | None:
         return TURN
     if breakers.is_held_up(part):
         return f"its host {part.run.host}, which fails"
-    if not hosts.has_room(part.run.host):
+    if not hosts.has_room(part.run.host, part.run.feed.name):
         hosts.postpone(part.pk, part.run.host)
         return f"room at {part.run.host}"
     return None

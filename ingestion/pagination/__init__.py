@@ -6,6 +6,7 @@ from ingestion.pagination.links import LinkHeader, NextUrl
 from ingestion.pagination.marks import Keyset, NextCursor
 from ingestion.pagination.protocols import (
     DivisiblePaginator,
+    ForeseeingPaginator,
     LinkedPaginator,
     Paginator,
     Path,
@@ -16,6 +17,7 @@ from ingestion.pagination.protocols import (
 
 __all__ = [
     "DivisiblePaginator",
+    "ForeseeingPaginator",
     "Keyset",
     "Link",
     "LinkHeader",

@@ -1,5 +1,6 @@
 """Pages that are counted: by number, or by the records before them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,6 +95,15 @@ class PageNumber:
             return None
         return {"page": cursor["page"] + 1, "received": so_far, "full": full, "total": total}
 
+    def upcoming(self, cursor: Cursor) -> Iterator[Cursor]:
+        behind, total = cursor["page"] - self.start, cursor["total"]
+        if total is None or behind < 1 or not cursor["received"]:
+            return
+        # Rounded up: rather a page too few, which are asked for later, than one beyond the end.
+        size = -(-cursor["received"] // behind)
+        for number in range(-(-(total - cursor["received"]) // size)):
+            yield cursor | {"page": cursor["page"] + number}
+
 
 @dataclass(frozen=True, kw_only=True)
 class OffsetLimit:
@@ -165,6 +175,12 @@ class OffsetLimit:
         # Less than a page, however few records a remote gives for one: each page brings something new.
         return following | {"lap": min(self.overlap, received.records - 1)} if self.overlap else following
 
+    def upcoming(self, cursor: Cursor) -> Iterator[Cursor]:
+        # Where no page was full yet, the remote may give fewer records than it is asked for.
+        if cursor["full"] and cursor["total"] is not None:
+            for offset in range(cursor["offset"], self.start + cursor["total"], self.size - cursor.get("lap", 0)):
+                yield cursor | {"offset": offset}
+
 
 @dataclass(frozen=True, kw_only=True)
 class PageRange:
@@ -205,6 +221,10 @@ class PageRange:
             )
         return None
 
+    def upcoming(self, cursor: Cursor) -> Iterator[Cursor]:
+        last = self.share["last"]
+        return (page for page in self.whole.upcoming(cursor) if last is None or page["page"] <= last)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OffsetRange:
@@ -240,6 +260,10 @@ class OffsetRange:
         following = self.whole.following(cursor | {"full": False} if is_through else cursor, received)
         return None if is_through else following
 
+    def upcoming(self, cursor: Cursor) -> Iterator[Cursor]:
+        end = self.share["end"]
+        return (page for page in self.whole.upcoming(cursor) if end is None or page["offset"] < end)
+
 
 _Counted = PageNumber | OffsetLimit
 
@@ -264,6 +288,8 @@ def _total(counted: _Counted, before: int | None, received: Received) -> int | N
     if total is None:
         return before
     if before is not None and total < before:
+        if received.known_total is not None and total >= received.known_total:
+            return before  # it was asked for before the page that told of more
         raise RunFailed(
             "total",
             f"{_name_of_total(counted)} went from {before} to {total} between two pages: records were deleted, and "

@@ -1,6 +1,6 @@
 """What paginators are asked and what they are told: values and protocols."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -36,6 +36,7 @@ class Received:
         url: what was asked for, with its query.
         origin: the feed's own URL, which says where links may lead.
         own: the query parameters that the feed sends itself. They are not kept in cursors.
+        known_total: what was known of the total when the page was asked for; None where the page before had been read.
     """
 
     headers: Mapping[str, str]
@@ -45,6 +46,7 @@ class Received:
     url: str = ""
     origin: str = ""
     own: Mapping[str, str] = field(default_factory=dict)
+    known_total: int | None = None
 
 
 class Paginator(Protocol):
@@ -116,4 +118,16 @@ class DivisiblePaginator(Paginator, Protocol):
 
     def within(self, share: Share) -> Paginator:
         """Return the paginator of a range alone."""
+        ...
+
+
+@runtime_checkable
+class ForeseeingPaginator(Paginator, Protocol):
+    """A paginator that can tell the pages to come, so that several can be asked for at once."""
+
+    def upcoming(self, cursor: Cursor) -> Iterator[Cursor]:
+        """Yield the cursors of the pages that are still expected, the one at `cursor` first; none while nobody knows.
+
+        They are good for asking alone: where to go on is said by `following`, as ever.
+        """
         ...

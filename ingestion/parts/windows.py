@@ -1,6 +1,6 @@
 """Windows of time, and those that hold more than the remote gives for one question."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -8,7 +8,7 @@ from typing import Any
 
 from ingestion.errors import RunFailed
 from ingestion.sources import FilteredSource, JsonApi, Source
-from ingestion.types import Cursor, Page, Share
+from ingestion.types import Cursor, Page, Recall, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +128,32 @@ class Halved:
     window: tuple[str, str | None]
     most: int
 
+    @property
+    def concurrency(self) -> int:
+        return self.source.concurrency
+
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
-        at: Cursor = cursor or {"pages": 0, "left": [list(self.window)], "at": None}
         with self.source.client() as client:
-            while at["left"]:
-                bound = self.windows.within(self.source, *at["left"][0])
-                for page in bound.read(client, at["at"]):
-                    if _total(page.following) >= self.most:
-                        at = self._halved(at, page)
-                        break
-                    left = at["left"] if page.following else at["left"][1:]
-                    at = {"pages": at["pages"] + 1, "left": left, "at": page.following}
-                    yield replace(page, number=at["pages"], following=at if left else None)
+            yield from self._pages(cursor, lambda source, at: source.read(client, at))
+
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        def read(source: JsonApi, at: Cursor | None) -> Iterator[Page]:
+            return source.pages_at_once(at, None, at_once=at_once, max_bytes=max_bytes)
+
+        return self._pages(cursor, read)
+
+    def _pages(self, cursor: Cursor | None, read: Callable[[JsonApi, Cursor | None], Iterator[Page]]) -> Iterator[Page]:
+        at: Cursor = cursor or {"pages": 0, "left": [list(self.window)], "at": None}
+        while at["left"]:
+            for page in read(self.windows.within(self.source, *at["left"][0]), at["at"]):
+                if _total(page.following) >= self.most:
+                    at = self._halved(at, page)
+                    break
+                left = at["left"] if page.following else at["left"][1:]
+                at = {"pages": at["pages"] + 1, "left": left, "at": page.following}
+                yield replace(page, number=at["pages"], following=at if left else None)
 
     def _halved(self, at: Cursor, page: Page) -> Cursor:
         """Return the cursor with two windows in place of the first one.

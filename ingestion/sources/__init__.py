@@ -13,6 +13,7 @@ from ingestion.types import Cursor, Foresee, Page, Recall
 
 __all__ = [
     "S3",
+    "ConcurrentSource",
     "Connection",
     "Csv",
     "Disk",
@@ -48,6 +49,28 @@ class Source(Protocol):
         Raises:
             RetryLater: a transient failure outlasted its retries.
             RunFailed: the remote's answer is not what the feed expects.
+        """
+        ...
+
+
+@runtime_checkable
+class ConcurrentSource(Source, Protocol):
+    """A source that can ask for several things at once, because it knows their addresses."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many, as the feed says."""
+        ...
+
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        """Yield the pages as `pages` does, in the same order; those of a skipping source as `changed_pages` does.
+
+        Args:
+            recall: None to leave nothing unread.
+            at_once: requests that are under way at the same time, at most.
+            max_bytes: what has arrived and was not yet yielded, as far as whole pages allow.
         """
         ...
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,11 +14,13 @@ from ingestion.http import Client
 from ingestion.pagination import Path
 from ingestion.pagination.marks import mark_of
 from ingestion.pagination.protocols import is_path
+from ingestion.sources.ahead import in_order
 from ingestion.sources.json_api import JsonApi
-from ingestion.types import Cursor, Page, Record
+from ingestion.types import Cursor, Page, Recall, Record
 
 # The values that are still to be asked for are stored with each chunk.
 _MOST_PARENTS: Final = 10_000
+_BEGUN: Final[Cursor] = {"pages": 0, "done": 0, "child": None}
 _START: Final[Cursor] = {"pages": 0, "parents": None, "more": True, "left": [], "child": None}
 
 
@@ -34,6 +37,7 @@ class ForEach:
         batch: parents of one request.
         separator: what stands between the values of a batch.
         parent_as: name under which every record gets its parent's value.
+        concurrency: parents, or batches of them, whose children are read at once.
     """
 
     parents: Any
@@ -42,12 +46,15 @@ class ForEach:
     batch: int = 1
     separator: str = ","
     parent_as: str | None = None
+    concurrency: int = 1
 
     def __post_init__(self) -> None:
         if not is_path(self.field):
             raise ConfigurationError('ForEach(field=…) takes the names on the way to the value: ("id",)')
         if self.batch < 1 or (self.batch > 1 and self.parent_as):
             raise ConfigurationError("ForEach takes a batch from 1 on, and parent_as only without batches")
+        if self.concurrency < 1 or self.source.concurrency != 1:
+            raise ConfigurationError("ForEach takes concurrency from 1 on, and its source none of its own")
 
     @property
     def url(self) -> str | Callable[[], str]:
@@ -65,17 +72,43 @@ class ForEach:
                     yield page
                     at = page.following
 
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        at: Cursor | None = cursor or _START
+        while at is not None:
+            at = at if at["left"] else self._with_parents(at)
+            for page in self._pages_of(at, self.at_once(at["left"], at["child"], at_once, max_bytes)):
+                yield page
+                at = page.following
+
     def _next_pages(self, client: Client, at: Cursor) -> Iterator[Page]:
         """Yield the pages of the next batch; an empty one when no parents are left."""
+        at = at if at["left"] else self._with_parents(at)
+        values = at["left"][: self.batch]
+        yield from self._pages_of(at, self.bound(values).read(client, at["child"]) if values else iter(()))
+
+    def _pages_of(self, at: Cursor, pages: Iterator[Page]) -> Iterator[Page]:
+        """Yield the pages of some batches as those of the whole; an empty one where there is no parent."""
         if not at["left"]:
-            at = self._with_parents(at)
-        values, number = at["left"][: self.batch], at["pages"] + 1
-        if not values:
+            number = at["pages"] + 1
             following = at | {"pages": number} if at["more"] else None
             yield Page(number=number, records=(), size_bytes=0, following=following)
-            return
-        for count, page in enumerate(self.bound(values).read(client, at["child"])):
-            yield replace(page, number=number + count, following=_after(at, page, number + count, len(values)))
+        for page in pages:
+            number = at["pages"] + 1
+            following = _after(at, page, number, self.batch)
+            yield replace(page, number=number, following=following)
+            at = following or at
+
+    def at_once(
+        self, values: Sequence[str | int], child: Cursor | None, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        """Yield the pages of the children of these parents, those of several batches being read at once."""
+        batches = (values[start : start + self.batch] for start in range(0, len(values), self.batch))
+        children = (
+            partial(_read, self.bound(batch), child if number == 0 else None) for number, batch in enumerate(batches)
+        )
+        return in_order(children, tool=self.source.client, at_once=at_once, max_bytes=max_bytes)
 
     def _with_parents(self, at: Cursor) -> Cursor:
         """Fetch the next page of parents. Their values are kept, so that it is fetched once."""
@@ -136,16 +169,38 @@ class Children:
     whole: ForEach
     values: tuple[str | int, ...]
 
+    @property
+    def concurrency(self) -> int:
+        return self.whole.concurrency
+
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
-        at: Cursor = cursor or {"pages": 0, "done": 0, "child": None}
+        at = cursor or _BEGUN
         with self.whole.source.client() as client:
-            while at["done"] < len(self.values):
-                values = self.values[at["done"] :][: self.whole.batch]
-                for page in self.whole.bound(values).read(client, at["child"]):
-                    number = at["pages"] + 1
-                    done = at["done"] if page.following else at["done"] + len(values)
-                    at = {"pages": number, "done": done, "child": page.following}
-                    yield replace(page, number=number, following=at if done < len(self.values) else None)
+            yield from self._numbered(at, self._read(client, at))
+
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        at = cursor or _BEGUN
+        yield from self._numbered(
+            at, self.whole.at_once(self.values[at["done"] :], at["child"], at_once=at_once, max_bytes=max_bytes)
+        )
+
+    def _read(self, client: Client, at: Cursor) -> Iterator[Page]:
+        child = at["child"]
+        for start in range(at["done"], len(self.values), self.whole.batch):
+            yield from self.whole.bound(self.values[start : start + self.whole.batch]).read(client, child)
+            child = None
+
+    def _numbered(self, at: Cursor, pages: Iterator[Page]) -> Iterator[Page]:
+        for page in pages:
+            done = at["done"] if page.following else at["done"] + self.whole.batch
+            at = {"pages": at["pages"] + 1, "done": done, "child": page.following}
+            yield replace(page, number=at["pages"], following=at if done < len(self.values) else None)
+
+
+def _read(source: JsonApi, cursor: Cursor | None, client: Client) -> Iterator[Page]:
+    return source.read(client, cursor)
 
 
 def _after(at: Cursor, page: Page, number: int, count: int) -> Cursor | None:

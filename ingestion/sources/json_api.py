@@ -22,6 +22,7 @@ from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
 from ingestion.sources.overlaps import Seams
 from ingestion.sources.revalidating import Heard, Note, Revalidation, fingerprint
+from ingestion.sources.sent_ahead import SentAhead, refuse_blind
 from ingestion.sources.shaping import Cut, Shape
 from ingestion.sources.splitting import value_at
 from ingestion.types import Cursor, Foresee, Page, Recall
@@ -40,6 +41,7 @@ class JsonApi:
         envelope, expand, parent_as, added: as in Shape.
         conditional: ask for the pages that the feed remembers with what tells their versions, so that unchanged ones
             need not be sent.
+        concurrency: pages that are asked for at once, where the pagination knows the total.
     """
 
     url: str | Callable[[], str]
@@ -62,11 +64,14 @@ class JsonApi:
     transport: Transport = field(default_factory=Transport)
     rates: tuple[Rate, ...] = ()
     conditional: bool = True
+    concurrency: int = 1
 
     def __post_init__(self) -> None:
         has_body = self.body is not None or getattr(self.pagination, "place", "query") == "body"
         if has_body and self.method == "GET":
             raise ConfigurationError('JsonApi sends no body with GET: declare method="POST"')
+        if self.concurrency != 1:
+            refuse_blind(self.pagination, self.concurrency)
         looks_inside = any(getattr(self.pagination, name, ()) for name in ("cursor", "url", "total", "has_more"))
         if self.format is not None and (looks_inside or self.envelope or self.records):
             raise ConfigurationError(
@@ -79,6 +84,12 @@ class JsonApi:
 
     def changed_pages(self, cursor: Cursor | None, recall: Recall, foresee: Foresee | None = None) -> Iterator[Page]:
         return self._pages(cursor, recall, foresee)
+
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        with SentAhead(self._asking(), self.client, at_once=at_once, max_bytes=max_bytes) as ahead:
+            yield from self.read(ahead.client, cursor, recall, ahead=ahead)
 
     def place(self) -> str:
         asked = self._asking().page(self.pagination.first())
@@ -144,9 +155,14 @@ class JsonApi:
             yield from self.read(client, cursor, recall, foresee)
 
     def read(
-        self, client: Client, cursor: Cursor | None, recall: Recall | None = None, foresee: Foresee | None = None
+        self,
+        client: Client,
+        cursor: Cursor | None,
+        recall: Recall | None = None,
+        foresee: Foresee | None = None,
+        ahead: SentAhead | None = None,
     ) -> Iterator[Page]:
-        """Yield the pages as `pages` does, with a client that is open."""
+        """Yield the pages as `pages` does, with a client that is open, or what was sent ahead."""
         asking, shape = self._asking(), self._shape()
         revalidation = self._revalidation(asking, foresee)
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
@@ -154,11 +170,17 @@ class JsonApi:
         while at:
             asked = asking.page(at["at"])
             ask = partial(client.request, self.method, asked.url, asked.params, body=asked.body)
-            if revalidation is None:
-                response, heard = ask(headers=asked.headers or None), None
+            heard, known_total = None, None
+            if ahead is not None:
+                response, known_total = ahead.answer(at["at"], asked)
+            elif revalidation is None:
+                response = ask(headers=asked.headers or None)
             else:
                 response, heard = revalidation.ask(ask, asked.headers, at["pages"] + 1, at["at"])
-            read = _Read(source=self, asking=asking, shape=shape, asked=asked, response=response, at=at, heard=heard)
+            read = _Read(
+                source=self, asking=asking, shape=shape, asked=asked, response=response, at=at,
+                heard=heard, known_total=known_total,
+            )  # fmt: skip
             page = read.page() if recall is None else read.known_page(recall)
             if seams is not None and (found := seams.finding(page)):
                 log.warning("the source changed between two pages", request=asking.shown(asked.added), warning=found)
@@ -178,6 +200,7 @@ class _Read:
     response: Response
     at: Cursor
     heard: Heard | None = None
+    known_total: int | None = None
 
     def known_page(self, recall: Recall) -> Page:
         """Return the page without its records where it is as it was remembered."""
@@ -264,6 +287,7 @@ class _Read:
             url=self.asked.url,
             origin=self.asking.url,
             own=self.asking.own,
+            known_total=self.known_total,
         )
 
 

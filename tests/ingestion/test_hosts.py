@@ -80,13 +80,32 @@ def test_a_part_waits_while_its_host_has_no_room(settings, parts):
         runs.claim(parts[2])
     waiting = Part.objects.get(pk=parts[2])
     assert (waiting.state, waiting.attempts) == ("waiting", 0)
-    assert waiting.waiting_for == "2 parts are read from api.example.com already (PARTS_PER_HOST)"
+    assert waiting.waiting_for == "as much is read from api.example.com already as PARTS_PER_HOST=2 allows"
     assert parts[2] not in waking.due_parts()
     Part.objects.filter(pk=parts[2]).update(next_attempt_at=Now())
     runs.release(taken[0])
     assert runs.claim(parts[2]).attempts == 1
     with pytest.raises(PartTaken):
         runs.claim(parts[3])
+
+
+def test_a_part_takes_as_much_room_as_it_has_requests_at_once(settings, monkeypatch, parts):
+    source = replace(PHOTOS.source, concurrency=3)
+    monkeypatch.setattr("photos.feeds.PHOTOS", replace(PHOTOS, source=source, parts=PageRanges(pages=1)))
+    settings.PARTS_PER_HOST = 8
+    assert hosts.at_once(source) == 3
+    for part in parts[:2]:
+        runs.claim(part)
+    with pytest.raises(PartTaken, match="waits for room"):
+        runs.claim(parts[2])
+    settings.PARTS_PER_HOST = 9
+    with pytest.raises(PartTaken, match="not due"):
+        runs.claim(parts[2])
+    assert runs.claim(parts[3]).state == State.RUNNING
+    settings.PARTS_PER_HOST = 2
+    assert hosts.at_once(source) == 2
+    settings.PARTS_PER_HOST = 0
+    assert hosts.at_once(source) == 3
 
 
 def test_parts_of_the_dead_take_no_room(settings, parts):

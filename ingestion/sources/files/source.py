@@ -1,22 +1,24 @@
 """Files as a source: which of them are read, in which order, from where on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import Final, Literal
 
 import structlog
 
-from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, RunFailed
+from ingestion.errors import ConfigurationError, RecordRejected, RunFailed
 from ingestion.http import Retry
+from ingestion.sources.ahead import in_order
 from ingestion.sources.files.entries import Entry, Place, Session, check_pattern
 from ingestion.sources.files.formats import Block, Facts, Format
 from ingestion.sources.files.limits import FileLimits
 from ingestion.sources.files.reading import Steady, decoded, patiently
-from ingestion.types import Cursor, LoadedFile, Page, Record
+from ingestion.sources.files.selecting import Selection
+from ingestion.types import Cursor, LoadedFile, Page, Recall, Record
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,7 @@ class Files:
         settled_for: files changed less than this ago wait for the next run.
         may_be_empty: whether a file without any record is fine.
         move_to: a folder of the place, where files are moved after a run that has loaded them succeeded.
+        concurrency: files that are read at once.
     """
 
     place: Place
@@ -55,9 +58,12 @@ class Files:
     move_to: str | None = None
     retry: Retry = field(default_factory=Retry)
     limits: FileLimits = field(default_factory=FileLimits)
+    concurrency: int = 1
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
+        if self.concurrency < 1:
+            raise ConfigurationError(f"Files(concurrency={self.concurrency}): one file is read at least")
         if self.move_to is not None:
             check_pattern(self.move_to)
         choices = (self.compression, (None, "none", "gzip", "zip")), (self.order, ("modified", "name"))
@@ -99,11 +105,40 @@ class NamedFiles:
         return FilesOfFeed(self.files, facts, self)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Turn:
+    """A file that is to be read: from where on, and the cursor behind it."""
+
+    entry: Entry
+    at: Cursor | None
+    after: Cursor | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Piece:
+    """A block of a file, the cursor behind it, and the file with the last one."""
+
+    block: Block
+    following: Cursor | None
+    file: LoadedFile | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.block.size_bytes
+
+
 class FilesOfFeed:
     """The files that one feed still has to load, or those of them that have names."""
 
     def __init__(self, files: Files, facts: Facts, named: NamedFiles | None = None) -> None:
         self._files, self._facts, self._named = files, facts, named
+        self._selection = Selection(
+            order=files.order,
+            reload=files.reload,
+            settled_for=files.settled_for,
+            loaded=facts.loaded,
+            names=None if named is None else named.names,
+        )
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
         """Yield the pages of one file after the other; the last one of each says which file it ends.
@@ -112,26 +147,52 @@ class FilesOfFeed:
             RetryLater: the place cannot be reached, or a file was changed while it was read.
             RunFailed: a file is not what the feed expects.
         """
+        return self._pages(cursor, self._one_by_one)
+
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        """Yield the pages as `pages` does, while the files behind the first one are read already."""
+
+        def read(session: Session, turns: Iterable[_Turn]) -> Iterator[_Piece]:
+            streams = (partial(self._pieces, turn) for turn in turns)
+            return in_order(streams, tool=self._connected, at_once=at_once, max_bytes=max_bytes)
+
+        return self._pages(cursor, read)
+
+    @property
+    def concurrency(self) -> int:
+        return self._files.concurrency
+
+    def _pages(
+        self, cursor: Cursor | None, read: Callable[[Session, Iterable["_Turn"]], Iterator["_Piece"]]
+    ) -> Iterator[Page]:
         with self._listed() as (session, listed):
-            due = self._due(listed, cursor)
+            due = self._selection.due(listed, cursor)
             number: int = cursor["pages"] if cursor else 0
             unsafe = [entry for entry in listed if entry.problem]
             if unsafe and cursor is None and (self._named is None or self._named.tells_unsafe):
                 number = 1
                 yield _refusals(unsafe, {"pages": 1, "after": None, "file": None} if due else None)
-            for turn, entry in enumerate(due, start=1):
-                after = {"after": self._order_key(entry), "file": None} if turn < len(due) else None
-                at = self._resumed(entry, cursor)
-                for block, following, file in self._blocks(session, entry, at, after):
-                    number += 1
-                    yield Page(
-                        number=number,
-                        records=block.records,
-                        size_bytes=block.size_bytes,
-                        following=following and following | {"pages": number},
-                        refused=block.refused,
-                        file=file,
-                    )
+            for piece in read(session, self._turns(due, cursor)):
+                number += 1
+                yield Page(
+                    number=number,
+                    records=piece.block.records,
+                    size_bytes=piece.block.size_bytes,
+                    following=piece.following and piece.following | {"pages": number},
+                    refused=piece.block.refused,
+                    file=piece.file,
+                )
+
+    def _turns(self, due: list[Entry], cursor: Cursor | None) -> Iterator["_Turn"]:
+        for number, entry in enumerate(due, start=1):
+            after = {"after": self._selection.order_key(entry), "file": None} if number < len(due) else None
+            yield _Turn(entry=entry, at=self._resumed(entry, cursor), after=after)
+
+    def _one_by_one(self, session: Session, turns: Iterable["_Turn"]) -> Iterator["_Piece"]:
+        for turn in turns:
+            yield from self._pieces(turn, session)
 
     def due(self) -> tuple[list[str], bool]:
         """Return the names of the files that a run would read, in their order, and whether others cannot be read.
@@ -141,7 +202,7 @@ class FilesOfFeed:
         """
         with self._listed() as (_, listed):
             # Two files may look alike: whoever asks for the name gets one of them, and the next run the other one.
-            names = dict.fromkeys(entry.name for entry in self._due(listed, None))
+            names = dict.fromkeys(entry.name for entry in self._selection.due(listed, None))
             return list(names), any(entry.problem for entry in listed)
 
     def tidy(self) -> int:
@@ -166,7 +227,12 @@ class FilesOfFeed:
         """Connect and list the files, in their order; the listing is held, up to the limit of files."""
         with ExitStack() as stack:
             session, found = patiently(self._files.retry, lambda: self._list(stack))
-            yield session, sorted(found, key=self._order_key)
+            yield session, sorted(found, key=self._selection.order_key)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Session]:
+        with ExitStack() as stack:
+            yield patiently(self._files.retry, lambda: stack.enter_context(self._files.place.session()))
 
     def _list(self, stack: ExitStack) -> tuple[Session, list[Entry]]:
         files = self._files
@@ -177,48 +243,6 @@ class FilesOfFeed:
             raise RunFailed("too_many_files", f"more than {limit} files match {files.pattern!r}")
         moved = f"{files.move_to}/"
         return session, [_checked(entry) for entry in found if not entry.name.startswith(moved)]
-
-    def _order_key(self, entry: Entry) -> list[str]:
-        if self._files.order == "name" or entry.modified_at is None:
-            return ["", entry.name]
-        return [entry.modified_at.isoformat(timespec="microseconds"), entry.name]
-
-    def _due(self, listed: list[Entry], cursor: Cursor | None) -> list[Entry]:
-        """Return what is still to be read, what was begun first."""
-        if self._named is not None:
-            return self._due_of(self._named.names, listed, cursor)
-        begun = cursor["file"] if cursor else None
-        after = cursor["after"] if cursor else None
-        first = [entry for entry in listed if begun is not None and entry.name == begun]
-        if begun is not None and not first:
-            raise RetryLater(f"{begun} was removed while it was read")
-        return first + [
-            entry
-            for entry in listed
-            if entry.name != begun and (after is None or self._order_key(entry) > after) and self._is_wanted(entry)
-        ]
-
-    def _due_of(self, names: Sequence[str], listed: list[Entry], cursor: Cursor | None) -> list[Entry]:
-        """Return what is still to be read of the files with names. One that is gone is no file without records."""
-        begun = cursor["file"] if cursor else None
-        if cursor and cursor["after"]:
-            last = names.index(cursor["after"][-1])
-            names = names[last if begun is not None else last + 1 :]
-        found = {entry.name: entry for entry in listed if not entry.problem}
-        for name in names:
-            if name not in found:
-                when = "while" if name == begun else "before"
-                raise RetryLater(f"{name} was removed {when} it was read")
-        return [found[name] for name in names if name == begun or self._is_wanted(found[name])]
-
-    def _is_wanted(self, entry: Entry) -> bool:
-        settled = datetime.now(UTC) - self._files.settled_for
-        is_growing = self._files.settled_for and entry.modified_at and entry.modified_at > settled
-        return not (entry.problem or is_growing or self._is_loaded(entry))
-
-    def _is_loaded(self, entry: Entry) -> bool:
-        is_known = bool(entry.version) and self._facts.loaded.get(entry.name) == entry.version
-        return is_known and self._files.reload == "changed"
 
     def _resumed(self, entry: Entry, cursor: Cursor | None) -> Cursor | None:
         """Return where a file goes on; None begins it, also when it is no longer the one that was begun."""
@@ -240,10 +264,9 @@ class FilesOfFeed:
         if is_empty and not self._files.may_be_empty:
             raise RunFailed("empty_file", "there is no record in it")
 
-    def _blocks(
-        self, session: Session, entry: Entry, at: Cursor | None, after: Cursor | None
-    ) -> Iterator[tuple[Block, Cursor | None, LoadedFile | None]]:
+    def _pieces(self, turn: "_Turn", session: Session) -> Iterator["_Piece"]:
         """Yield a file's blocks with their cursors, and the file with the last one."""
+        entry, at = turn.entry, turn.at
         files = self._files
         compression = files.compression or _compression_of(entry.name)
         offset = files.format.offset(at)
@@ -257,11 +280,11 @@ class FilesOfFeed:
                     is_empty = is_empty and not block.records
                     if block.following is not None:
                         begun = {"file": entry.name, "version": entry.version, "at": block.following}
-                        yield block, {"after": self._order_key(entry), **begun}, None
+                        yield _Piece(block=block, following={"after": self._selection.order_key(entry), **begun})
                         continue
                     steady.finish()
                     self._check_not_empty(is_empty=is_empty)
-                    yield block, after, _loaded(entry)
+                    yield _Piece(block=block, following=turn.after, file=_loaded(entry))
         except RunFailed as error:
             # Half a file explains most of what can be wrong with one.
             steady.finish()
