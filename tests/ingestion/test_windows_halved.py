@@ -185,4 +185,4 @@ def test_what_cannot_be_halved_says_why(changes, problem):
 def test_halving_needs_a_total(pagination):
     windows = Windows(since="a", until="b", step=timedelta(days=1), start=START, most=10)
     assert "a pagination that has total_header or total" in windows.problem(JsonApi(url="", pagination=pagination))
-    assert "no query parameters" in windows.problem(Ftp(host=""))
+    assert "cannot be asked for a period" in windows.problem(Ftp(host=""))
