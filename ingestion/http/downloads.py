@@ -25,6 +25,8 @@ class Download:
         self._deadline, self._where, self._stack, self._trace = deadline, where, stack, trace
         self.status = response.status_code
         self.headers = headers_of(response)
+        # Without either, the end of the connection is the end of the body.
+        self.is_delimited = "content-length" in self.headers or "transfer-encoding" in self.headers
         self._parts = response.iter_raw()
         self._left = b""
 

@@ -5,6 +5,7 @@ from tests.faults import (
     databases,
     files,
     killing,
+    late,
     logins,
     messages,
     outages,
@@ -16,6 +17,7 @@ from tests.faults import (
 )
 from tests.faults.catalogue import CASES, Case
 
-MODULES = (killing, messages, outages, beats, databases, refusals, remotes, phases, logins, shifting, files, resources)
+REMOTES = (remotes, phases, logins, shifting, late, files)
+MODULES = (killing, messages, outages, beats, databases, refusals, *REMOTES, resources)
 
 __all__ = ["CASES", "MODULES", "Case"]

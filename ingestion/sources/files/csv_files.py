@@ -60,7 +60,7 @@ class Csv:
         return Dialect(delimiter=self.delimiter, quote=self.quote, escape=self.escape)
 
     @property
-    def is_text(self) -> bool:
+    def ends_with_line(self) -> bool:
         return True
 
     def offset(self, at: Cursor | None) -> int:

@@ -26,7 +26,7 @@ class Entry:
 
 
 class ByteStream(Protocol):
-    """Bytes in order."""
+    """Bytes in order. One with an `is_delimited` that is false cannot tell its end from that of the connection."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next bytes, at most `size`; none at the end."""

@@ -38,7 +38,7 @@ class Excel:
     page_records: int = 1_000
 
     @property
-    def is_text(self) -> bool:
+    def ends_with_line(self) -> bool:
         return False
 
     def offset(self, at: Cursor | None) -> int:

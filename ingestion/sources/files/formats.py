@@ -53,7 +53,9 @@ class Format(Protocol):
     """How records are written in a file."""
 
     @property
-    def is_text(self) -> bool: ...
+    def ends_with_line(self) -> bool:
+        """Whether nothing in a file but the line break at its end tells that it is whole."""
+        ...
 
     def offset(self, at: Cursor | None) -> int:
         """Return the decompressed byte at which reading begins to go on at `at`."""

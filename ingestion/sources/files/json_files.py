@@ -33,8 +33,8 @@ class Json:
     page_records: int = 1_000
 
     @property
-    def is_text(self) -> bool:
-        return True
+    def ends_with_line(self) -> bool:
+        return False
 
     def offset(self, at: Cursor | None) -> int:
         return 0

@@ -26,7 +26,7 @@ class Ndjson:
     page_bytes: int = 128 * 1024
 
     @property
-    def is_text(self) -> bool:
+    def ends_with_line(self) -> bool:
         return True
 
     def offset(self, at: Cursor | None) -> int:

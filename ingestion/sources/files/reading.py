@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import re
 import tempfile
 import time
 import zipfile
@@ -28,6 +29,8 @@ T = TypeVar("T")
 _RATIO_FROM: Final = 16 * MEBIBYTE
 _BLOCK: Final = 256 * 1024
 _ENCRYPTED: Final = 0x1
+# Also in UTF-16.
+_LINE_END: Final = re.compile(rb"[\r\n]\0?\Z")
 
 
 def patiently(retry: Retry, call: Callable[[], T]) -> T:
@@ -67,6 +70,7 @@ class Steady:
         self._limit = limits.file_bytes
         self._stream: ByteStream | None = None
         self._is_broken = False
+        self._is_delimited, self._last = True, b""
         self.position = offset
 
     def read(self, size: int = -1, /) -> bytes:
@@ -78,6 +82,7 @@ class Steady:
         """
         received = patiently(self._retry, lambda: self._read(size if size >= 0 else _BLOCK))
         self.position += len(received)
+        self._last = received[-2:] or self._last
         if self.position > self._limit:
             raise RunFailed("file_too_large", f"more than {self._limit} bytes")
         return received
@@ -89,6 +94,7 @@ class Steady:
                 self._is_broken = False
             if self._stream is None:
                 self._stream = self._session.open(self._entry, self.position)
+                self._is_delimited = getattr(self._stream, "is_delimited", True)
                 if self.position:
                     self._check_same()
             received = self._stream.read(size)
@@ -108,13 +114,21 @@ class Steady:
                 f"{self._entry.name} ended after {self.position} of {expected} bytes", blames="request"
             )
 
-    def finish(self) -> None:
+    def finish(self, *, ends_with_line: bool = False) -> None:
         """Compare the file with what it was when it was begun.
 
+        Args:
+            ends_with_line: a line break at the end is all that tells that it was not cut, where the place does not.
+
         Raises:
-            RetryLater: it is another one, or is still being written.
+            RetryLater: it is another one, is still being written, or may have been cut.
         """
         patiently(self._retry, self._check_same)
+        if ends_with_line and not self._is_delimited and self._last and not _LINE_END.search(self._last):
+            raise RetryLater(
+                f"{self._entry.name} ended in the middle of a line, and its server says nothing of its length: it may "
+                "have been cut"
+            )
 
     def _check_same(self) -> None:
         now = self._session.look(self._entry)

@@ -282,7 +282,7 @@ class FilesOfFeed:
                         begun = {"file": entry.name, "version": entry.version, "at": block.following}
                         yield _Piece(block=block, following={"after": self._selection.order_key(entry), **begun})
                         continue
-                    steady.finish()
+                    steady.finish(ends_with_line=compression == "none" and files.format.ends_with_line)
                     self._check_not_empty(is_empty=is_empty)
                     yield _Piece(block=block, following=turn.after, file=_loaded(entry))
         except RunFailed as error:

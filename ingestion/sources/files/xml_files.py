@@ -42,8 +42,8 @@ class Xml:
             raise ConfigurationError("Xml needs the name of its records, and a tuple of names of lists")
 
     @property
-    def is_text(self) -> bool:
-        return True
+    def ends_with_line(self) -> bool:
+        return False
 
     def offset(self, at: Cursor | None) -> int:
         return 0

@@ -79,6 +79,11 @@ lapped = _feed(
     "lapped", _api("lapped", OffsetLimit(param="offset", size_param="size", size=100, total_header=TOTAL, overlap=1))
 )
 late = _feed("late", _api("late", PAGES), incremental=Incremental(field=integer("number"), since="since", overlap=100))
+dated = _feed(
+    "dated",
+    _api("dated", PageNumber(param="page", size=100)),
+    incremental=Incremental(field="updated_at", since="since", overlap=timedelta(seconds=5)),
+)
 mirrored = _feed("mirrored", _api("mirrored", PAGES), Mirror(Record, key=KEY, scope=Q(source="mirrored")))
 replaced = _feed("replaced", _api("replaced", PAGES), Replace(Replaced, key=KEY))
 
@@ -111,4 +116,20 @@ bucket = _files(
         silence=timedelta(seconds=5),
     ),
 )
-ALL = (hasty, secure, tokens, cursors, offsets, counted, lapped, late, mirrored, replaced, disk, web, ftp, bucket)
+ALL = (
+    hasty,
+    secure,
+    tokens,
+    cursors,
+    offsets,
+    counted,
+    lapped,
+    late,
+    dated,
+    mirrored,
+    replaced,
+    disk,
+    web,
+    ftp,
+    bucket,
+)

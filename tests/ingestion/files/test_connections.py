@@ -152,6 +152,23 @@ def test_a_download_that_is_cut_goes_on_where_it_broke(folder, ranges):
     assert gets[1].startswith("bytes=")
 
 
+@pytest.mark.parametrize(
+    ("body", "raised"),
+    [(CONTENT, None), (CONTENT[:-10], "may have been cut"), (CONTENT[:-1].replace(b"\n", b"\r\n") + b"\r", None)],
+    ids=["whole", "cut", "other line ends"],
+)
+def test_a_download_without_a_length_ends_with_a_line_break_or_may_have_been_cut(body, raised):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n\r\n"
+    answer = Raw([head, body])
+    with Remote(lambda request: Reply(405) if request.method == "HEAD" else answer) as remote:
+        place = Web(urls=f"{remote.url}/a.csv")
+        if raised is None:
+            assert read(place) == 60_000
+        else:
+            with pytest.raises(RetryLater, match=raised):
+                read(place)
+
+
 def test_a_download_that_changes_when_it_is_taken_up_again_is_not_spliced(folder):
     serve = servers.folder_over_http(folder)
 
