@@ -27,10 +27,11 @@ def cancel(run_id: int, *, by: str = "") -> Run:
     """End an active run as cancelled; what it has committed stays. A run that is cancelled already is left so.
 
     It takes effect at once, whoever advances the run and whether or not they can hear of it: the epochs are raised,
-    so that a chunk that is under way is refused at its commit, and nothing is written after this returns.
+    so that a chunk that is under way is refused at its commit, and nothing is written after this returns. A run that
+    deletes or replaces rows at its end is stopped there, and leaves the table as it was before.
 
     Raises:
-        WrongState: there is no such run, it has ended otherwise, or it is finishing and cannot be stopped.
+        WrongState: there is no such run, it has ended otherwise, or its commit takes too long to be waited for.
     """
     gives_up_at = time.monotonic() + PATIENCE.total_seconds()
     while True:
@@ -42,6 +43,7 @@ def cancel(run_id: int, *, by: str = "") -> Run:
                 raise
             if time.monotonic() > gives_up_at:
                 raise WrongState(f"run {run_id} is finishing: its last chunk is being committed") from error
+            _stop_finish(run_id)
             time.sleep(PAUSE.total_seconds())
         else:
             if was_active:
@@ -69,6 +71,12 @@ def _cancel(run_id: int, error: str) -> tuple[Run, bool]:
     runs.close_attempts(parts, Outcome.CANCELLED, error)
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED, finished_at=Now(), error=error)
     return _locked(run_id), True
+
+
+def _stop_finish(run_id: int) -> None:
+    with connection.cursor() as cursor:
+        if loaders.stop_finish(cursor, run_id):
+            log.info("stopped the end of a run", run=run_id)
 
 
 def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:

@@ -5,6 +5,7 @@ from ingestion.loaders.history import Versions
 from ingestion.loaders.imprints import Imprint, report_writes, take_imprint
 from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
 from ingestion.loaders.modes import Appending, FinishingMode, Mirroring, Mode, Replacing, Upserting, Versioning
+from ingestion.loaders.sessions import name_finish, stop_finish
 from ingestion.loaders.tables import (
     Cursor,
     Difference,
@@ -51,9 +52,11 @@ __all__ = [
     "find",
     "left_behind",
     "move_sequence",
+    "name_finish",
     "prepare_transaction",
     "report_writes",
     "set_local",
+    "stop_finish",
     "take_imprint",
     "upsert",
 ]

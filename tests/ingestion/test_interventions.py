@@ -14,6 +14,7 @@ from ingestion.feeds import Append, Mirror, Replace, Upsert
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.types import Counts
 from tests.ingestion.catalog import Catalog, products, rows, table_of
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -155,6 +156,56 @@ def test_cancel_of_a_run_that_takes_long_to_finish_says_so(monkeypatch):
         interventions.cancel(part.run_id)
     committing.join()
     assert Run.objects.get().state == "running"
+
+
+# Longer than a cancel may take, and short enough for a test that fails.
+DELETE_SECONDS = 20
+SLOW = (
+    f"CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep({DELETE_SECONDS});"
+    " RETURN NULL; END$$; CREATE TRIGGER nap BEFORE DELETE ON {table} EXECUTE FUNCTION nap()"
+)
+
+
+def finishes(run_id) -> bool:
+    with connection.cursor() as cursor:
+        named = [f"ingestion finishes run {run_id}"]
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event = 'PgSleep'", named)
+        return bool(cursor.fetchall())
+
+
+@pytest.mark.parametrize("mode", [Mirror, Replace])
+def test_cancel_stops_a_run_that_deletes_for_long_and_resume_finishes_it(catalog, model, mode):
+    catalog.sync(mode(model, key="code"), products(1, 2, 3))
+    catalog.declare(mode(model, key="code", allow_delete_share=1), products(1))
+    part = queued("catalog")
+    left: list[object] = []
+
+    def advance():
+        try:
+            left.append(pipeline.advance(part.pk, slice_seconds=60))
+        except PartTaken as error:
+            left.append(error)
+        finally:
+            connection.close()
+
+    with connection.cursor() as cursor:
+        cursor.execute(SLOW.replace("{table}", model._meta.db_table))
+    worker = threading.Thread(target=advance)
+    worker.start()
+    wait_until(lambda: finishes(part.run_id), what="the delete")
+    asked_at = time.monotonic()
+    run = interventions.cancel(part.run_id, by="ada")
+    assert time.monotonic() - asked_at < DELETE_SECONDS / 4
+    worker.join()
+    assert isinstance(left[0], PartTaken)
+    assert (run.state, run.error, run.deleted) == ("cancelled", "cancelled by ada", 0)
+    assert rows(model, "code") == [1, 2, 3]
+    assert not finishes(part.run_id)
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION nap CASCADE")
+    interventions.resume(part.run_id, by="ada")
+    assert pipeline.advance(part.pk, slice_seconds=60) == State.SUCCEEDED
+    assert (rows(model, "code"), Run.objects.get(pk=part.run_id).deleted) == ([1], 2)
 
 
 def fail_at(page):
