@@ -33,7 +33,6 @@ from ingestion.http.values import (
     Request,
     Response,
     Retry,
-    Signer,
     TransientFailure,
     Transport,
 )
@@ -70,9 +69,6 @@ class Client:
     origins: tuple[str, ...] = ()
     rates: tuple[Rate, ...] = ()
 
-    def __post_init__(self) -> None:
-        self._signer: Signer | None = None
-
     def __enter__(self) -> Self:
         for name, value in self.headers.items():
             if not _HEADER_VALUE.fullmatch(value):
@@ -91,8 +87,7 @@ class Client:
         self._watchdog = Watchdog(self.limits.deadline, self._hang_up)
         self._budget = Budget(self.rates, self.limits.deadline)
         self._tracer = Tracer()
-        if self.auth is not None:
-            self._signer = self.auth.signer(self._send_unsigned)
+        self._signer = None if self.auth is None else self.auth.signer(self._send_unsigned)
         return self
 
     def __exit__(
@@ -206,7 +201,7 @@ class Client:
         for _ in range(self.transport.redirects + 1):
             signed = self._signer.sign(request) if is_own and self._signer is not None else request
             try:
-                if not self.rates:
+                if self._budget.is_free:
                     return self._once(signed, where, is_own, read)
                 with self._budget.spent():
                     return self._once(signed, where, is_own, read)
@@ -284,6 +279,7 @@ class Client:
         connections = self._wire._pool.connections  # noqa: SLF001 - nobody else knows
         received = receive(response, where, self.limits, connections)
         self._tracer.trace.size_bytes = len(received.body)
+        self._budget.heed(received.headers)
         return received
 
     @contextmanager

@@ -1,13 +1,16 @@
 """What a response's status and headers mean for its request, before the body is read."""
 
+from datetime import timedelta
 from typing import Final
 
 import httpx
 
 from ingestion.errors import Blame, RunFailed
+from ingestion.http.ratelimits import closed_for
 from ingestion.http.values import Meaning, TransientFailure
 from ingestion.http.waiting import retry_after
 
+_TOO_MANY: Final = 429
 # RFC 9110, 15.6: not this request but the server, or what it stands in front of. CDNs have numbers of their own.
 _OUT_OF_SERVICE: Final = frozenset({502, 503, 504, *range(520, 528), 530})
 
@@ -34,8 +37,15 @@ def check(meaning: Meaning, response: httpx.Response, where: str) -> None:
 
 def passing(response: httpx.Response, where: str) -> TransientFailure:
     """Return the failure that a response is which may pass by itself."""
+    return TransientFailure(
+        said(where, response), wait=_wait_asked_for(response), blames=blame_of(response.status_code)
+    )
+
+
+def _wait_asked_for(response: httpx.Response) -> timedelta | None:
+    """Return how long the remote wants nothing more: as it says, or, of too many requests, as its rate limit tells."""
     wait = retry_after(response.headers.get("Retry-After"))
-    return TransientFailure(said(where, response), wait=wait, blames=blame_of(response.status_code))
+    return closed_for(headers_of(response)) if wait is None and response.status_code == _TOO_MANY else wait
 
 
 def blame_of(status: int) -> Blame:

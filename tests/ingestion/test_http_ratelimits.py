@@ -1,0 +1,138 @@
+"""Limits that remotes tell of themselves: nothing is asked for while nothing is left, instead of meeting a 429."""
+
+import time
+import uuid
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestion.errors import RetryLater
+from ingestion.http import LONGEST_WAIT, Client, Rate, Retry
+from ingestion.http.ratelimits import closed_for
+from tests.remote import Remote, Reply, in_turn
+
+DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
+# 30 s later.
+MOMENT = 1795428030
+GOOD = Reply(body=b"[]")
+USED = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "0.5"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ratelimit": '"default";r=0;t=30'},
+        {"ratelimit": '"burst";r=5;t=60, "a,b";r=0;t=30'},
+        {"ratelimit": '"one";r=0;t=5,"two";r=0;t=30'},
+        {"ratelimit": "default; R=0; t=30"},
+        {"ratelimit": '"default";r=0', "ratelimit-policy": '"other";q=9;w=5, "default";q=100;w=30'},
+        {"ratelimit": "limit=100, remaining=0, reset=30"},
+        {"ratelimit-limit": "100", "ratelimit-remaining": "0", "ratelimit-reset": "30"},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "30"},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(MOMENT)},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": f"{MOMENT}000"},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(MOMENT), "x-ratelimit-reset-after": "30.0"},
+        {"x-ratelimit-remaining": "0.4", "x-ratelimit-reset": "30"},
+        {"x-ratelimit-remaining": "-1", "x-ratelimit-reset": "30"},
+        {"x-rate-limit-remaining": "0", "x-rate-limit-reset": str(MOMENT)},
+    ],
+)
+def test_when_nothing_is_left_it_says_when_there_will_be_more(headers):
+    assert closed_for({**headers, "date": DATE}) == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"ratelimit": '"default";r=1;t=30'},
+        {"ratelimit": '"default";r=0'},
+        {"ratelimit": "gibberish;;="},
+        {"x-ratelimit-remaining": "1", "x-ratelimit-reset": "30"},
+        {"x-ratelimit-remaining": "0"},
+        {"x-ratelimit-remaining": "", "x-ratelimit-reset": "30"},
+        {"x-ratelimit-remaining": "none", "x-ratelimit-reset": "30"},
+        {"x-ratelimit-remaining": "0, 5", "x-ratelimit-reset": "30"},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "soon"},
+        {"x-ratelimit-reset": "30"},
+    ],
+)
+def test_what_is_not_known_closes_nothing(headers):
+    assert closed_for(headers) is None
+
+
+@given(remaining=st.text(), reset=st.text() | st.integers().map(str) | st.floats().map(str), field=st.text())
+def test_whatever_a_remote_says_is_no_error_and_no_longer_than_a_day(remaining, reset, field):
+    headers = {"x-ratelimit-remaining": remaining or "0", "x-ratelimit-reset": reset, "ratelimit": field}
+    wait = closed_for(headers)
+    assert wait is None or timedelta(0) <= wait <= LONGEST_WAIT
+
+
+class Limited(Remote):
+    """Tells with every second response that nothing is left for half a second, and notes when it is asked."""
+
+    def __init__(self, headers=USED):
+        self.seen = []
+
+        def answer(request):
+            self.seen.append(time.monotonic())
+            return Reply(body=b"[]", headers=headers if len(self.seen) % 2 == 0 else {})
+
+        super().__init__(answer)
+
+    def gaps(self):
+        return [late - early for early, late in zip(self.seen, self.seen[1:], strict=False)]
+
+
+def test_nothing_is_asked_for_until_there_is_more():
+    with Limited() as remote, Client() as client:
+        for _ in range(4):
+            client.get(remote.url, {})
+    first, second, third = remote.gaps()
+    assert second >= 0.5 > max(first, third)
+
+
+@pytest.mark.parametrize("has_redis", [True, False])
+def test_whoever_shares_the_budget_waits_as_well(settings, has_redis):
+    if not has_redis:
+        settings.BUDGETS_URL = "redis://127.0.0.1:1/0"
+    rate = Rate(name=uuid.uuid4().hex, requests=100)
+    with Limited() as remote:
+        with Client(rates=(rate,)) as client:
+            for _ in range(2):
+                client.get(remote.url, {})
+        with Client(rates=(rate,)) as client:
+            client.get(remote.url, {})
+    assert remote.gaps()[1] >= 0.45
+
+
+def test_what_is_left_raises_no_budget():
+    rate = Rate(name=uuid.uuid4().hex, requests=1, within=timedelta(seconds=0.4))
+    generous = {"RateLimit": '"default";r=1000;t=1', "X-RateLimit-Remaining": "1000"}
+    with Limited(generous) as remote, Client(rates=(rate,)) as client:
+        for _ in range(3):
+            client.get(remote.url, {})
+    assert min(remote.gaps()) >= 0.4
+
+
+@pytest.mark.parametrize("rates", [(), (Rate(name="closed-for-long", requests=100),)])
+def test_more_than_a_minute_frees_the_worker_before_anything_is_asked(rates):
+    long = Reply(body=b"[]", headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "120"})
+    rates = tuple(Rate(name=uuid.uuid4().hex, requests=rate.requests) for rate in rates)
+    with Remote(long) as remote, Client(rates=rates) as client:
+        client.get(remote.url, {})
+        with pytest.raises(RetryLater, match="nothing is left of the remote's rate limit") as raised:
+            client.get(remote.url, {})
+        assert len(remote.requests) == 1
+    assert timedelta(seconds=118) < raised.value.wait <= timedelta(seconds=120)
+
+
+def test_a_429_without_retry_after_is_waited_for_as_its_limit_says():
+    quick = Retry(attempts=2, wait_initial=timedelta(milliseconds=1), wait_max=timedelta(milliseconds=1))
+    with Remote(in_turn(Reply(429, headers=USED), GOOD)) as remote, Client(retry=quick) as client:
+        started = time.monotonic()
+        client.get(remote.url, {})
+        assert time.monotonic() - started >= 0.5
+        assert len(remote.requests) == 2
