@@ -84,7 +84,7 @@ class Gauge:
         return replace(page, refused={**page.refused, **refused}), marks
 
     def read(self, records: Sequence[Record]) -> Marks:
-        """Return the watermarks of records; a tenth of a microsecond each where all are written in the usual way."""
+        """Return the watermarks of records; 0.3 µs each where all are written in the usual way."""
         found, unreadable = self._found(records)
         present = [value for value in found if value is not None] if None in found else found
         quick = self._quick(present)
@@ -127,9 +127,8 @@ class Gauge:
             elif self._form.formats:
                 return None
             else:
+                # Those without a zone compare by the clock on the wall: right, but for an hour that there is not.
                 values = list(map(datetime.fromisoformat, values))
-                if values and values[0].tzinfo is None:
-                    return None
             # Of texts with and without a zone there is no highest, and a number may be beyond all times.
             is_readable = not values or self._mark(max(values)) is not None
         except (ValueError, TypeError):

@@ -55,6 +55,11 @@ class Incremental:
         return cleaning.field(self.field) if isinstance(self.field, str) else self.field
 
     @property
+    def name(self) -> str:
+        """Return the field's path; watermarks of different fields cannot be compared."""
+        return ".".join(self.rule.path or ())[:255]
+
+    @property
     def is_of_time(self) -> bool:
         """Whether watermarks are moments; otherwise they are numbers."""
         return self.rule.kind != "integer"

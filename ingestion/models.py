@@ -46,8 +46,9 @@ class FeedState(models.Model):
     schedule_created_at = models.DateTimeField(null=True, editable=False)
     # What is known of the source's records: see `ingestion.drift.Shape`. Empty until the first complete run.
     shape = models.JSONField(default=dict, db_default={}, editable=False)
-    # How far an incremental feed has come, and since when: see Note [Watermarks].
+    # How far an incremental feed has come, by which field of its records, and since when: see Note [Watermarks].
     watermark = models.JSONField(null=True, editable=False)
+    watermark_field = models.CharField(max_length=255, blank=True, default="", db_default="", editable=False)
     watermark_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:

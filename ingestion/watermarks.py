@@ -21,7 +21,7 @@ from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.feeds import Feed
 from ingestion.gauging import Mark
 from ingestion.incremental import Incremental
-from ingestion.models import FeedState, Part, Run, State, WatermarkMove
+from ingestion.models import FeedState, Part, Run, State, Trigger, WatermarkMove
 from ingestion.preparation import Prepared
 from ingestion.types import Rejection
 
@@ -39,6 +39,8 @@ def begin(part: Part, feed: Feed) -> Mark | None:
             what has changed, and the feed no longer can.
     """
     declared, run = feed.incremental, part.run
+    if run.trigger == Trigger.BACKFILL:
+        return None
     if declared is None:
         if run.watermark.get("from") is not None and part.cursor is not None:
             # The next page of everything is another one than the next page of what has changed.
@@ -54,17 +56,20 @@ def _begin(run_id: int, declared: Incremental) -> dict[str, Any]:
     with transaction.atomic():
         run = Run.objects.select_for_update(no_key=True).get(pk=run_id)
         if not run.watermark and run.first_commit_at is None:
-            stored = FeedState.objects.values_list("watermark", flat=True).get(pk=run.feed_id)
-            run.watermark = {"before": stored, **_start(declared, stored, is_full=run.full)}
+            state = FeedState.objects.get(pk=run.feed_id)
+            run.watermark = {"before": state.watermark, **_start(declared, state, is_full=run.full)}
             run.save(update_fields=["watermark"])
     begun: dict[str, Any] = run.watermark
     return begun
 
 
-def _start(declared: Incremental, stored: str | int | None, *, is_full: bool) -> dict[str, Any]:
-    watermark = None if is_full else _read(declared, stored)
+def _start(declared: Incremental, state: FeedState, *, is_full: bool) -> dict[str, Any]:
+    is_same = state.watermark is None or state.watermark_field == declared.name
+    if not is_same:
+        log.warning("the watermark is of another field", was=state.watermark_field, now=declared.name)
+    watermark = _read(declared, state.watermark) if is_same and not is_full else None
     if declared.is_too_old(watermark, timezone.now()):
-        log.warning("the remote does not remember what has changed since the watermark", watermark=stored)
+        log.warning("the remote does not remember what has changed since the watermark", watermark=state.watermark)
         watermark = None
     start = declared.start(watermark)
     return {"from": None if start is None else declared.to_json(start), "starts_over": watermark is None}
@@ -120,8 +125,8 @@ def conclude(run: Run, part: Part, feed: Feed) -> None:
         log.warning("the watermark was moved meanwhile and stays", watermark=state.watermark)
         return
     after = _after(declared, run, max(found))  # type: ignore[type-var]  # of one kind
-    if after != state.watermark:
-        FeedState.objects.filter(pk=state.pk).update(watermark=after, watermark_at=Now())
+    if (after, declared.name) != (state.watermark, state.watermark_field):
+        _put(state, declared, after)
     run.watermark["after"] = after
     run.save(update_fields=["watermark"])
 
@@ -155,9 +160,13 @@ def move(name: str, watermark: Mark | None, *, by: str, reason: str) -> Watermar
         done = WatermarkMove.objects.create(
             feed=state, moved_by=by[:150], before=state.watermark, after=after, reason=reason.strip()
         )
-        FeedState.objects.filter(pk=state.pk).update(watermark=after, watermark_at=Now())
+        _put(state, declared, after)
     log.info("watermark moved", feed=name, by=by, before=done.before, after=after, reason=done.reason)
     return done
+
+
+def _put(state: FeedState, declared: Incremental, watermark: str | int | None) -> None:
+    FeedState.objects.filter(pk=state.pk).update(watermark=watermark, watermark_field=declared.name, watermark_at=Now())
 
 
 def rewind(name: str, length: timedelta | int, *, by: str, reason: str) -> WatermarkMove:
@@ -167,8 +176,7 @@ def rewind(name: str, length: timedelta | int, *, by: str, reason: str) -> Water
         ConfigurationError: as `move`; or there is no watermark, or it is of the other kind.
     """
     declared = incremental(name)
-    stored = FeedState.objects.filter(name=name).values_list("watermark", flat=True).first()
-    watermark: Any = declared.from_json(stored)
+    watermark: Any = _kept(name, declared)[1]
     if watermark is None:
         raise ConfigurationError(f"{name} has no watermark yet: its next run starts over anyway")
     if isinstance(length, timedelta) != declared.is_of_time:
@@ -198,16 +206,21 @@ def status(name: str, *, now: datetime) -> Status:
         ConfigurationError: there is no such feed, it is not incremental, or its watermark is of another kind.
     """
     declared = incremental(name)
-    state = FeedState.objects.filter(name=name).first() or FeedState(name=name)
-    watermark = declared.from_json(state.watermark)
+    state, watermark = _kept(name, declared)
     start = declared.start(None if declared.is_too_old(watermark, now) else watermark)
     return Status(
-        watermark=state.watermark,
-        since=state.watermark_at,
+        watermark=None if watermark is None else declared.to_json(watermark),
+        since=None if watermark is None else state.watermark_at,
         lag=now - watermark if isinstance(watermark, datetime) else None,
         next_from=None if start is None else declared.to_json(start),
         moves=WatermarkMove.objects.filter(feed__name=name),
     )
+
+
+def _kept(name: str, declared: Incremental) -> tuple[FeedState, Mark | None]:
+    """Return what is kept of a feed, with its watermark as far as it is of the field that the feed has now."""
+    state = FeedState.objects.filter(name=name).first() or FeedState(name=name)
+    return state, declared.from_json(state.watermark) if state.watermark_field == declared.name else None
 
 
 def incremental(name: str) -> Incremental:

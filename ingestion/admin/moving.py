@@ -48,9 +48,7 @@ def watermark_text(feed: FeedState) -> str:
 def next_text(feed: FeedState) -> str:
     """Return where the next run begins."""
     status = status_of(feed)
-    if status is None:
-        return "everything"
-    return "everything" if status.next_from is None else f"from {status.next_from}"
+    return "from the start" if status is None or status.next_from is None else f"from {status.next_from}"
 
 
 def moves_table(feed: FeedState) -> str:

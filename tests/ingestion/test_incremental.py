@@ -363,6 +363,15 @@ def test_a_stored_watermark_of_another_kind_fails_the_run_until_somebody_decides
     assert remote.watermark == 1767614400
 
 
+def test_a_watermark_counts_for_its_own_field_alone(remote):
+    remote.add(1, NOON, madeAt=(NOON - DAY).isoformat())
+    remote.sync()
+    remote.declare(incremental("madeAt"))
+    assert remote.asks() is None
+    assert (remote.watermark, last_run().starts_over) == ("2026-01-04T12:00:00+00:00", True)
+    assert remote.asks() == "2026-01-04T12:00:00+00:00"
+
+
 def test_what_a_run_did_not_ask_for_has_not_vanished(remote):
     remote.add(1, NOON, extra=1)
     remote.sync()

@@ -92,8 +92,8 @@ def test_what_is_no_move_is_refused(remote, options, message):
 
 def test_numbers_are_set_and_rewound_as_numbers(remote, capsys):
     remote.declare(Incremental(field=integer("id"), since="since"))
-    with pytest.raises(CommandError, match="is not of the kind that the feed has now"):
-        command(capsys)
+    # What is kept is of another field.
+    assert command(capsys)["watermark"] is None
     assert command(capsys, "--set", "40", "--reason", "x")["watermark"] == 40
     assert command(capsys, "--rewind", "15", "--reason", "x")["watermark"] == 25
     with pytest.raises(CommandError, match="is rewound by a number"):
@@ -101,6 +101,14 @@ def test_numbers_are_set_and_rewound_as_numbers(remote, capsys):
     with pytest.raises(CommandError, match="'1e3' is no whole number"):
         command(capsys, "--set", "1e3", "--reason", "x")
     assert command(capsys)["lag_seconds"] is None
+
+
+def test_without_a_feed_the_command_lists_all_and_moves_none(remote, capsys):
+    call_command("watermark", "--json")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["feed"], line["watermark"]) for line in lines] == [("photos", "2026-01-05T12:00:00+00:00")]
+    with pytest.raises(CommandError, match="name the feed"):
+        call_command("watermark", "--clear", "--reason", "x")
 
 
 def test_a_feed_that_is_not_incremental_has_none(remote):

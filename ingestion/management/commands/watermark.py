@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from ingestion import watermarks
+from ingestion import feeds, watermarks
 from ingestion.errors import IngestionError
 from ingestion.models import WatermarkMove
 
@@ -22,22 +22,28 @@ class Command(BaseCommand):
     help = "Show how far an incremental feed has come and who moved its watermark; or move it, for a reason."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("feed")
+        parser.add_argument("feed", nargs="?", help="all incremental feeds without it")
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--set", metavar="VALUE", help="a time (UTC where it names no zone), or a number")
         what.add_argument("--rewind", type=length, metavar="LENGTH", help="90s, 15m, 2h, 3d, 1w, or a number")
         what.add_argument("--clear", action="store_true", help="let the next run start over")
         parser.add_argument("--reason", default="", help="why it is moved; it is kept")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["feed"]
+        moves = options["set"] is not None or options["rewind"] is not None or options["clear"]
+        if moves and name is None:
+            raise CommandError("name the feed whose watermark is moved")
+        names = [name] if name else sorted(feed.name for feed in feeds.declared() if feed.incremental)
         try:
-            _move(name, options)
-            shown = _status(name)
+            if moves:
+                _move(name, options)
+            shown = list(map(_status, names))
         except IngestionError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(json.dumps(shown) if options["json"] else _lines(shown))
+        for each in shown:
+            self.stdout.write(json.dumps(each) if options["json"] else _lines(each))
 
 
 def _move(name: str, options: dict[str, Any]) -> None:
@@ -46,7 +52,7 @@ def _move(name: str, options: dict[str, Any]) -> None:
         watermarks.rewind(name, options["rewind"], **who)
     elif options["set"] is not None:
         watermarks.move(name, watermarks.incremental(name).parse(options["set"]), **who)
-    elif options["clear"]:
+    else:
         watermarks.move(name, None, **who)
 
 
@@ -75,12 +81,12 @@ def _values(move: WatermarkMove) -> dict[str, Any]:
 def _lines(shown: dict[str, Any]) -> str:
     lag = "" if shown["lag_seconds"] is None else f", {timedelta(seconds=shown['lag_seconds'])} behind"
     at = "none yet" if shown["watermark"] is None else f"{shown['watermark']} since {shown['since']}{lag}"
-    asks = "everything" if shown["next_from"] is None else f"from {shown['next_from']}"
+    asks = "the start" if shown["next_from"] is None else shown["next_from"]
     moves = (
         f"{move['at']}: {move['before']} -> {move['after']} by {move['by']}: {move['reason']}"
         for move in shown["moves"]
     )
-    return "\n".join([f"{shown['feed']}: {at}; the next run reads {asks}", *moves])
+    return "\n".join([f"{shown['feed']}: {at}; the next run reads from {asks}", *moves])
 
 
 def length(text: str) -> timedelta | int:
