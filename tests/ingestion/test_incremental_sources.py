@@ -9,7 +9,7 @@ import pytest
 from ingestion import backfills, pipeline
 from ingestion.cleaning import integer, whole_record
 from ingestion.incremental import Incremental
-from ingestion.models import FeedState, Part
+from ingestion.models import FeedState, Part, Run
 from ingestion.pagination import PageNumber, SinglePage
 from ingestion.parts import PageRanges, Windows
 from ingestion.sources import Disk, Files, ForEach, GraphQL, JsonApi, Ndjson, Soap
@@ -183,6 +183,7 @@ def test_a_backfill_moves_nothing(declare, settings):
         run, _ = backfills.request("photos", NOON - DAY, NOON)
         assert str(pipeline.advance(run.parts.get().pk, slice_seconds=60)) == "succeeded"
     assert [query["since"] for query in remote.queries] == [(NOON - DAY).isoformat()]
+    assert Run.objects.get().watermark == {}
     assert FeedState.objects.get(name="photos").watermark is None
 
 
