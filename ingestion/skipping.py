@@ -27,7 +27,7 @@ from ingestion.unchanged import NO_KEYS, Remembered, Span, joined, overlap, span
 
 log = structlog.get_logger(__name__)
 
-# Pages of one part that are remembered, at about 300 bytes each in memory; those after them are always loaded.
+# Pages of one part that are remembered, at up to 650 bytes each in memory; those after them are always loaded.
 PAGES: Final = 50_000
 
 _encode = msgspec.msgpack.encode
