@@ -140,7 +140,10 @@ class Client:
             for attempt in tries:
                 tried = attempt.num
                 with attempt:
-                    return self._ask(request, where, is_own, lambda response, _: self._whole(response, where, answers))
+                    whole = self._ask(request, where, is_own, lambda response, _: self._whole(response, where, answers))
+                    if is_own:  # what others say of their limits, such as who gives tokens, is none of the feed's
+                        self._budget.heed(whole.headers)
+                    return whole
         except TransientFailure as failure:
             said_last = f"{failure} ({tried} {'try' if tried == 1 else 'tries'})"
             raise RetryLater(said_last, wait=failure.wait, blames=failure.blames) from failure
@@ -279,7 +282,6 @@ class Client:
         connections = self._wire._pool.connections  # noqa: SLF001 - nobody else knows
         received = receive(response, where, self.limits, connections)
         self._tracer.trace.size_bytes = len(received.body)
-        self._budget.heed(received.headers)
         return received
 
     @contextmanager

@@ -2,14 +2,16 @@
 
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.errors import RetryLater
-from ingestion.http import LONGEST_WAIT, Client, Rate, Retry
+from ingestion.http import LONGEST_WAIT, Answers, Client, Rate, Request, Retry
 from ingestion.http.ratelimits import closed_for
 from tests.remote import Remote, Reply, in_turn
 
@@ -106,6 +108,43 @@ def test_whoever_shares_the_budget_waits_as_well(settings, has_redis):
         with Client(rates=(rate,)) as client:
             client.get(remote.url, {})
     assert remote.gaps()[1] >= 0.45
+
+
+@dataclass
+class Tokens:
+    """Asks a server for a token before each request."""
+
+    url: str
+    send: Any = None
+
+    def signer(self, send):
+        self.send = send
+        return self
+
+    def sign(self, request):
+        self.send(Request(method="POST", url=self.url))
+        return request
+
+    def renew(self):
+        return False
+
+
+def test_the_limit_of_who_gives_tokens_is_none_of_the_feed_s():
+    long = {"RateLimit-Remaining": "0", "RateLimit-Reset": "120"}
+    with Remote(GOOD) as remote, Remote(Reply(body=b"{}", headers=long)) as tokens:
+        with Client(auth=Tokens(tokens.url), origins=(remote.url,)) as client:
+            for _ in range(2):
+                client.get(remote.url, {})
+        assert (len(remote.requests), len(tokens.requests)) == (2, 2)
+
+
+def test_a_status_that_means_no_records_tells_of_the_limit_too():
+    empty = Answers(empty=frozenset({404}))
+    with Remote(in_turn(Reply(404, headers=USED), GOOD)) as remote, Client(answers=empty) as client:
+        client.get(remote.url, {})
+        started = time.monotonic()
+        client.get(remote.url, {})
+        assert time.monotonic() - started >= 0.45
 
 
 def test_what_is_left_raises_no_budget():
