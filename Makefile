@@ -14,7 +14,7 @@ DEV := $(call stamp,dev)
 BENCH := $(subst installed-,bench/installed-,$(call stamp,bench))
 
 .DEFAULT_GOAL := help
-.PHONY: help up run-up test check bench faults lock npm clean
+.PHONY: help up run-up test check bench faults soak lock npm clean
 
 help:
 	@echo 'make up          install, start everything, sync the sample photos, stay until Ctrl-C'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test        run the whole test suite on real servers'
 	@echo 'make check       run the formatter, the linters, the type checker and the deployment checks'
 	@echo 'make faults      kill, cut, freeze and duplicate whatever takes part in a run, for about an hour'
+	@echo 'make soak        load 10 GiB of CSV from HTTP and S3 under a limit of memory, for some minutes'
 	@echo 'make bench       measure; nothing else should run on the machine'
 	@echo 'make lock        resolve the dependencies of pyproject.toml again'
 	@echo 'make clean       delete .venv, caches and the embedded database with everything in it'
@@ -64,6 +65,9 @@ bench: $(DEV) $(BENCH)
 
 faults: $(DEV)
 	@$(PY) -m tests.faults $(ARGS)
+
+soak: $(DEV)
+	@$(PY) -m tests.soak $(ARGS)
 
 # What sources may need and the core does without: the tests need all of it.
 SOURCES := --extra s3 --extra sftp --extra xml --extra excel --extra big-json --extra credentials --extra soap

@@ -129,7 +129,8 @@ class _Column:
         self._column = column
         self._name = (column.path or ("",))[0]
         self._at_once = _at_once(column)
-        self._clean = bind_value(column, noter(column, noted))
+        # A constant is clean already, and of JSON there is no cleaner.
+        self._clean = bind_value(column, noter(column, noted)) if column.constant is UNSET else _as_it_is
         self._absent = absent_of(column)
         self._encode = ENCODERS[column.kind]
 
@@ -153,6 +154,10 @@ class _Column:
 
     def _same(self, value: Any, rows: int) -> _Taken:
         return _Taken(values=[value] * rows, texts=[self._encode(value)] * rows)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _nulls(values: Values) -> int:

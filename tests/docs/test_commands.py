@@ -16,6 +16,7 @@ NOT_RUN = {
     r"(\w+=\S+ )?make up": "installs and stays in the foreground; tests/config runs it",
     r"make (test|check|bench|lock|clean)": "would run this test again, or change the environment that it runs in",
     r"make faults( ARGS=.*)?": "takes an hour; tests/faults runs a quick selection",
+    r"make soak( ARGS=.*)?": "takes minutes and gigabytes; tests/stack loads a smaller export in the same way",
     r"python -m pytest .*": "a test of this very suite",
     r"python manage\.py load_data --times 100": "takes minutes; the command is run with fewer photos",
     r"docker .*": "there may be no container engine; tests/stack runs every service's own command",

@@ -14,9 +14,14 @@ import pytest
 from photos.sample_api import photo
 from tests.processes import running_stack, wait_until
 from tests.remote import Raw, Remote, Reply, json_list
+from tests.soak import exports
+from tests.soak.limited import Process
 
 MEBIBYTE = 1024 * 1024
 ROOM = 384 * MEBIBYTE
+# What a file may take, whatever its size: far less than the file that is read within it.
+FILE_ROOM = 96 * MEBIBYTE
+FILE_BYTES = 256 * MEBIBYTE
 
 FEEDS = """
 from dataclasses import replace
@@ -81,17 +86,20 @@ def hostile(tmp_path_factory):
     (folder / "app" / "hostile").mkdir(parents=True)
     (folder / "app" / "hostile" / "__init__.py").touch()
     (folder / "app" / "hostile" / "feeds.py").write_text(FEEDS)
-    environment = {"EXTRA_APPS": "hostile", "PYTHONPATH": str(folder / "app")}
-    with Remote(answer) as remote, running_stack(folder / "data", PHOTOS_API_URL=remote.url, **environment) as stack:
-        worker = stack.start_worker()
-        yield Hostile(stack, worker.pid)
+    content, rows, _ = exports.export(FILE_BYTES)
+    with Remote(answer) as remote, exports.served(content) as environment:
+        environment |= {"EXTRA_APPS": "hostile,tests.soak.app", "PYTHONPATH": str(folder / "app")}
+        with running_stack(folder / "data", PHOTOS_API_URL=remote.url, **environment) as stack:
+            worker = stack.start_worker()
+            yield Hostile(stack, worker.pid, rows)
 
 
 class Hostile:
     """A stack and the process of its worker that does the work."""
 
-    def __init__(self, stack, pid):
+    def __init__(self, stack, pid, rows):
         self.stack = stack
+        self.rows = rows  # of the big file
         self.pid = self.child_of(pid)
         self.parent = pid
         assert self.sync("good")["state"] == "succeeded"
@@ -154,6 +162,17 @@ def test_a_source_that_never_ends_is_read_in_flat_memory_up_to_the_limit_of_page
     assert error.startswith("too_many_pages: no end after 300 pages")
     print(f"peak RSS after 30 pages {before / MEBIBYTE:.1f} MiB, after 300 pages {after / MEBIBYTE:.1f} MiB")
     assert after - before <= 10 * MEBIBYTE
+    hostile.assert_alive()
+
+
+@pytest.mark.parametrize("feed", ["soak-web", "soak-s3"])
+def test_a_compressed_file_far_bigger_than_the_memory_is_loaded(hostile, feed):
+    process = Process(hostile.pid)
+    with process.limited(FILE_ROOM):
+        process.forget_peak()
+        summary = hostile.sync(feed)
+    assert (summary["state"], summary["error"], summary["read"]) == ("succeeded", None, hostile.rows)
+    print(f"{feed}: peak RSS {process.memory('VmHWM') / MEBIBYTE:.1f} MiB")
     hostile.assert_alive()
 
 

@@ -103,6 +103,15 @@ def test_a_group_with_a_bad_value_goes_row_by_row(changes):
     assert not same(row(**changes), row(id="2"))
 
 
+def test_constants_of_every_kind_go_at_once():
+    constants = (
+        Column(name="note", kind="text", path=(), constant="a\tb"),
+        Column(name="more", kind="json", path=(), constant='{"a": "\\\\"}'),
+        Column(name="none", kind="json", path=(), constant=None, null=True),
+    )
+    assert same(["1"], ["2"], names=("id",), columns=(*COLUMNS[:1], *constants))
+
+
 def test_columns_that_are_not_in_the_rows_and_columns_that_nobody_takes():
     columns = (*COLUMNS[:1], Column(name="note", kind="text", path=("note",), default="none"), COLUMNS[-1])
     assert same(["1", "x"], ["2", 'y"'], names=("id", "100%\\\t"), columns=columns)

@@ -1,0 +1,1 @@
+"""Big files under a limit of memory: `make soak`."""

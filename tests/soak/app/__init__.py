@@ -1,0 +1,1 @@
+"""The feeds of the big export; added through EXTRA_APPS."""
