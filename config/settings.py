@@ -231,6 +231,10 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    # One line per request or per query would hide the others; httpx also writes URLs with their query.
-    "loggers": {"httpx": {"level": "WARNING"}, "httpcore": {"level": "WARNING"}},
+    # One line per request or per query would hide the others. These also write URLs with their query, and urllib3, as a
+    # warning, what a remote sent in place of headers, which may be what was sent to it.
+    "loggers": {
+        **{name: {"level": "WARNING"} for name in ("asyncssh", "botocore", "boto3", "httpx", "httpcore", "zeep")},
+        "urllib3": {"level": "ERROR"},
+    },
 }

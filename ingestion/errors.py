@@ -12,7 +12,7 @@ IngestionError
     └── GroupBusy           nothing to do: another run of the feed's group has its turn
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, Self
 
@@ -23,6 +23,10 @@ Blame = Literal["", "request", "host"]
 
 class IngestionError(Exception):
     """Root of the engine's own errors."""
+
+    def rewrite(self, function: Callable[[str], str]) -> None:
+        """Replace the texts of the message."""
+        self.args = tuple([function(text) if isinstance(text, str) else text for text in self.args])
 
 
 class ConfigurationError(IngestionError):
@@ -54,6 +58,10 @@ class RunFailed(IngestionError):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+    def rewrite(self, function: Callable[[str], str]) -> None:
+        self.message = function(self.message)
+        self.args = (f"{self.code}: {self.message}",)
 
     def within(self, what: str) -> Self:
         """Return the same failure, with what it happened in named in front of its message."""

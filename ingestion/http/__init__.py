@@ -3,6 +3,7 @@
 from ingestion.http.client import Client
 from ingestion.http.downloads import Download
 from ingestion.http.judging import blame_of
+from ingestion.http.secrecy import Sent, hidden, secrets_in
 from ingestion.http.values import (
     TRANSIENT_STATUSES,
     Answers,
@@ -35,8 +36,11 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Sent",
     "Signer",
     "TransientFailure",
     "Transport",
     "blame_of",
+    "hidden",
+    "secrets_in",
 ]

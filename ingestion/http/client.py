@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import stamina
 
-from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.errors import ConfigurationError, IngestionError, RetryLater, RunFailed
 from ingestion.http import connecting
 from ingestion.http.budgets import Budget
 from ingestion.http.deadlines import Watchdog
@@ -21,6 +21,7 @@ from ingestion.http.judging import Refused, check, check_raw, headers_of, passin
 from ingestion.http.network import Network
 from ingestion.http.origins import check_redirect, origin_of, redirected
 from ingestion.http.receiving import receive
+from ingestion.http.secrecy import Sent
 from ingestion.http.targets import Targets
 from ingestion.http.traces import Tracer
 from ingestion.http.translating import shown, translated
@@ -58,6 +59,8 @@ class Client:
     Args:
         origins: URLs of the remote; headers and credentials go to their origins only, and other origins are refused
             unless the transport allows them. Empty for whatever is asked for.
+        secrets: what else is sent that no message may show, in parameters and bodies. Headers, credentials, tokens and
+            what is in the URLs of `origins` is known.
     """
 
     retry: Retry = field(default_factory=Retry)
@@ -68,6 +71,7 @@ class Client:
     auth: Auth | None = None
     origins: tuple[str, ...] = ()
     rates: tuple[Rate, ...] = ()
+    secrets: frozenset[str] = frozenset()
 
     def __enter__(self) -> Self:
         for name, value in self.headers.items():
@@ -87,7 +91,9 @@ class Client:
         self._watchdog = Watchdog(self.limits.deadline, self._hang_up)
         self._budget = Budget(self.rates, self.limits.deadline)
         self._tracer = Tracer()
-        self._signer = None if self.auth is None else self.auth.signer(self._send_unsigned)
+        self._sent = Sent(self.secrets, self.headers, self.origins)
+        with self._sent.unsaid():
+            self._signer = None if self.auth is None else self.auth.signer(self._send_unsigned)
         return self
 
     def __exit__(
@@ -95,6 +101,9 @@ class Client:
     ) -> None:
         self._watchdog.stop()
         self._httpx.close()
+        # Whoever reads the responses shows parts of them.
+        if isinstance(error, IngestionError):
+            self._sent.hide_in(error)
 
     def get(self, url: str, params: Mapping[str, str]) -> Response:
         """Return the whole response of a successful GET, as `request` does.
@@ -191,18 +200,20 @@ class Client:
 
     def _ask(self, request: Request, where: str, is_own: bool, read: Callable[[httpx.Response, ExitStack], T]) -> T:
         """Return what `read` makes of the response; refused credentials are made anew once."""
-        try:
+        with self._sent.unsaid():
+            try:
+                return self._follow(request, where, is_own, read)
+            except Refused:
+                if not is_own or self._signer is None or not self._signer.renew():
+                    raise
             return self._follow(request, where, is_own, read)
-        except Refused:
-            if not is_own or self._signer is None or not self._signer.renew():
-                raise
-        return self._follow(request, where, is_own, read)
 
     def _follow(self, request: Request, where: str, is_own: bool, read: Callable[[httpx.Response, ExitStack], T]) -> T:
         """Send a request, and go where redirects lead, as far as the transport allows."""
         first = request
         for _ in range(self.transport.redirects + 1):
             signed = self._signer.sign(request) if is_own and self._signer is not None else request
+            self._sent.learn(request, signed)
             try:
                 if self._budget.is_free:
                     return self._once(signed, where, is_own, read)
@@ -261,7 +272,11 @@ class Client:
             return self._receive(response, where)
 
         where = f"{request.method} {shown(request.url)}"
-        return self._once(request, where, False, read, follows=False)
+        # Before it is sent: an error of it may say it back.
+        self._sent.learn_exchange(request, None)
+        response = self._once(request, where, False, read, follows=False)
+        self._sent.learn_exchange(request, response)
+        return response
 
     def _whole(self, response: httpx.Response, where: str, answers: Collection[int]) -> Response:
         meaning = "succeed" if response.status_code in answers else self.answers.meaning(response.status_code)

@@ -4,14 +4,11 @@ Names may be paths: `"filter.page"` is the member `page` of the argument `filter
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from ingestion.errors import ConfigurationError
 from ingestion.pagination import LinkedPaginator, Paginator, PlacedPaginator
 from ingestion.types import Cursor
-
-# Shorter texts are words more often than secrets, and hiding them would garble what is said.
-_SHORTEST_SECRET: Final = 6
 
 
 def refuse_links(pagination: Paginator, source: str) -> None:
@@ -41,26 +38,6 @@ def placed(arguments: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
             level = level[key]
         level[last] = value
     return whole
-
-
-def secrets_in(*sent: Any) -> frozenset[str]:
-    """Return the texts among values that are sent: any may be a secret, and a remote may say it back."""
-    found: set[str] = set()
-    for value in sent:
-        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
-            found.add(value)
-        elif isinstance(value, Mapping):
-            found |= secrets_in(*value.values())
-        elif isinstance(value, list | tuple):
-            found |= secrets_in(*value)
-    return frozenset(found)
-
-
-def hidden(text: str, secrets: frozenset[str]) -> str:
-    """Return what a remote says for a message, without what was sent to it."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "…")
-    return text
 
 
 def shown(pagination: Paginator, cursor: Cursor) -> str:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from ingestion.errors import ConfigurationError
-from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Response, Retry, Transport
+from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Response, Retry, Transport, secrets_in
 from ingestion.http.validators import CONDITIONS, NOT_MODIFIED
 from ingestion.pagination import OffsetLimit, OffsetRange, PageNumber, PageRange, Paginator, Received
 from ingestion.sources import loops
@@ -139,6 +139,7 @@ class JsonApi:
             rates=self.rates,
             auth=self.auth,
             origins=(self.address(),),
+            secrets=secrets_in(self.params, self.body or {}),
         )
 
     def _revalidation(self, asking: Asking, foresee: Foresee | None) -> Revalidation | None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from ingestion.errors import Blame, ConfigurationError, RunFailed
-from ingestion.http import TransientFailure
+from ingestion.http import Sent, TransientFailure, secrets_in
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.folders import Found, walk
 
@@ -47,7 +47,9 @@ class Ftp:
     def session(self) -> Iterator[Session]:
         session = _Server(self)
         try:
-            yield session
+            # A server replies in its own words.
+            with Sent(secrets_in(self.password() if self.password else "")).unsaid():
+                yield session
         finally:
             session.close()
 

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import TransientFailure, blame_of
+from ingestion.http import Sent, TransientFailure, blame_of, secrets_in
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
 from ingestion.sources.files.extras import needed
 from ingestion.sources.files.patterns import fixed_folder, matcher
@@ -53,16 +53,19 @@ class S3:
         if not self.instance_role:
             core.get_component("credential_provider").remove("iam-role")
         session = boto3.Session(botocore_session=core, region_name=self.region or "us-east-1")
+        key_id, secret = self.key_id() if self.key_id else None, self.secret() if self.secret else None
         with _translated(self.bucket):
             client = session.client(
                 "s3",
                 endpoint_url=self.endpoint() if callable(self.endpoint) else self.endpoint,
-                aws_access_key_id=self.key_id() if self.key_id else None,
-                aws_secret_access_key=self.secret() if self.secret else None,
+                aws_access_key_id=key_id,
+                aws_secret_access_key=secret,
                 config=config,
             )
         try:
-            yield _Bucket(client, self.bucket)
+            # A store says what was wrong in its own words.
+            with Sent(secrets_in(key_id, secret)).unsaid():
+                yield _Bucket(client, self.bucket)
         finally:
             client.close()
 
@@ -77,6 +80,9 @@ class _Bucket:
         )
         with _translated(self._bucket):
             for page in pages:
+                # An answer that is no listing must not pass for one of an empty bucket.
+                if not page.keys() & {"Contents", "IsTruncated", "Name"}:
+                    raise TransientFailure(f"S3, {self._bucket}: the answer is no listing")
                 for found in page.get("Contents", ()):
                     if matcher(pattern).fullmatch(found["Key"]) and not found["Key"].endswith("/"):
                         yield _entry(found["Key"], found["ETag"], found["Size"], found["LastModified"])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from ingestion.errors import Blame, ConfigurationError, RunFailed
-from ingestion.http import TransientFailure
+from ingestion.http import Sent, TransientFailure, secrets_in
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.extras import needed
 from ingestion.sources.files.folders import Found, walk
@@ -49,7 +49,9 @@ class Sftp:
         with _loop() as loop:
             server = _Server(self, loop)
             try:
-                yield server
+                # A server refuses in its own words.
+                with Sent(secrets_in(self.password() if self.password else "")).unsaid():
+                    yield server
             finally:
                 server.close()
 

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Auth, Client, Limits, TransientFailure, Transport
+from ingestion.http import Auth, Client, Limits, Rate, TransientFailure, Transport
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.patterns import matcher
 
@@ -23,6 +23,7 @@ class Web:
         headers: of every request. A secret is read from the environment here, never written down.
         auth: how requests prove who asks.
         transport: certificates, a proxy, redirects.
+        rates: how often the remote may be asked; a file takes three requests, and one more each time it breaks.
     """
 
     urls: str | Callable[[], str] | tuple[str | Callable[[], str], ...]
@@ -30,6 +31,7 @@ class Web:
     limits: Limits = field(default_factory=Limits)
     auth: Auth | None = None
     transport: Transport = field(default_factory=Transport)
+    rates: tuple[Rate, ...] = ()
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -49,6 +51,7 @@ class Web:
             limits=self.limits,
             auth=self.auth,
             transport=self.transport,
+            rates=self.rates,
             origins=tuple(urls.values()),
         )
 

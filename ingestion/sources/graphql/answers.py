@@ -9,8 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ingestion.errors import RunFailed
-from ingestion.http import Response
-from ingestion.sources.arguments import hidden
+from ingestion.http import Response, hidden
 from ingestion.sources.splitting import (
     LENIENT_BYTES,
     LENIENT_VALUES,

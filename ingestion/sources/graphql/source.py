@@ -11,10 +11,21 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, RunFailed
-from ingestion.http import LONGEST_SLEEP, Auth, Client, Limits, Rate, Response, Retry, TransientFailure, Transport
+from ingestion.http import (
+    LONGEST_SLEEP,
+    Auth,
+    Client,
+    Limits,
+    Rate,
+    Response,
+    Retry,
+    TransientFailure,
+    Transport,
+    secrets_in,
+)
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import arguments_of, placed, refuse_links, secrets_in, shown
+from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
 from ingestion.sources.files.reading import patiently
 from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
 from ingestion.sources.graphql.connections import PAGE_INFO
@@ -97,6 +108,7 @@ class GraphQL:
             transport=self.transport,
             rates=self.rates,
             origins=(url,),
+            secrets=secrets_in(self.variables),
         )
 
     def _body(self, at: Cursor) -> bytes:

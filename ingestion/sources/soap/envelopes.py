@@ -6,8 +6,7 @@ from email.message import Message
 from typing import Any, Final
 
 from ingestion.errors import RunFailed
-from ingestion.http import Response
-from ingestion.sources.arguments import hidden
+from ingestion.http import Response, hidden
 from ingestion.sources.files.extras import needed
 from ingestion.sources.splitting import shown
 

@@ -6,8 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ingestion.errors import ConfigurationError, IngestionError, RunFailed
-from ingestion.http import Client, Response
-from ingestion.sources.arguments import hidden, secrets_in
+from ingestion.http import Client, Response, hidden, secrets_in
 from ingestion.sources.files.extras import needed
 from ingestion.sources.soap.records import Shape
 

@@ -9,10 +9,10 @@ import msgspec
 import structlog
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Auth, Client, Limits, Response, Retry, TransientFailure, Transport
+from ingestion.http import Auth, Client, Limits, Rate, Response, Retry, TransientFailure, Transport, secrets_in
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
-from ingestion.sources.arguments import arguments_of, placed, refuse_links, secrets_in, shown
+from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
 from ingestion.sources.files.reading import patiently
 from ingestion.sources.shaping import digest_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
@@ -57,6 +57,7 @@ class Soap:
     max_pages: int = 1_000_000
     auth: Auth | None = None
     transport: Transport = field(default_factory=Transport)
+    rates: tuple[Rate, ...] = ()
 
     def __post_init__(self) -> None:
         refuse_links(self.pagination, "Soap")
@@ -78,7 +79,7 @@ class Soap:
             service = patiently(self.retry, lambda: _one_try(lambda: self._connect(client)))
             reader = Reader(answers=service.answers, path=self.records, lists=frozenset(self.lists))
             reader.check()
-            secrets = secrets_in(self.arguments, self.headers, self.password() if self.password else "")
+            secrets = self._secrets() | secrets_in(self.headers)
             while at:
                 arguments = arguments_of(self.pagination, at["at"], self.arguments)
                 response, opened = patiently(self.retry, partial(_ask, service, arguments, secrets))
@@ -100,8 +101,13 @@ class Soap:
             headers=self.headers,
             auth=self.auth,
             transport=self.transport,
+            rates=self.rates,
             origins=tuple(filter(is_url, declared)),
+            secrets=self._secrets(),
         )
+
+    def _secrets(self) -> frozenset[str]:
+        return secrets_in(self.arguments, self.password() if self.password else "")
 
     def _connect(self, client: Client) -> Service:
         token = None

@@ -1,0 +1,120 @@
+"""What was sent to a remote, kept out of what is said of it: a remote may say anything back. Pure, no I/O."""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from ingestion.errors import IngestionError
+from ingestion.http.values import Request, Response
+
+# Shorter texts are words more often than secrets, and hiding them would garble what is said.
+_SHORTEST: Final = 6
+# Messages are cut: so much of a secret's start tells enough of it.
+_SHORTEST_START: Final = 12
+# What every client may send, and what is told of it.
+_OPEN_HEADERS: Final = frozenset(
+    {
+        "accept", "accept-encoding", "accept-language", "cache-control", "content-type", "host", "if-modified-since",
+        "if-none-match", "if-range", "range", "user-agent",
+    }
+)  # fmt: skip
+# RFC 6749: what of an exchange for a token is no secret.
+_OPEN_MEMBERS: Final = frozenset({"grant_type", "token_type", "scope", "error", "error_description", "error_uri"})
+
+
+def secrets_in(*sent: Any) -> frozenset[str]:
+    """Return the texts among values that are sent: any may be a secret, and a remote may say it back."""
+    found: set[str] = set()
+    for value in sent:
+        if isinstance(value, str) and len(value) >= _SHORTEST:
+            found.add(value)
+        elif isinstance(value, Mapping):
+            found |= secrets_in(*value.values())
+        elif isinstance(value, list | tuple | frozenset):
+            found |= secrets_in(*value)
+    return frozenset(found)
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Return a message without what was sent, in any way that it may be written, and without a cut one's start."""
+    written = {form for secret in secrets for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])}
+    for form in sorted(written, key=len, reverse=True):
+        text = text.replace(form, "…")
+    for form in written:
+        sizes = range(len(form) - 1, _SHORTEST_START - 1, -1)
+        if start := next((form[:size] for size in sizes if form[:size] in text), ""):
+            text = text.replace(start, "…")
+    return text
+
+
+class Sent:
+    """The secrets that a client has sent so far, and those that it was given."""
+
+    def __init__(
+        self, secrets: Iterable[str], headers: Mapping[str, str] | None = None, urls: Iterable[str] = ()
+    ) -> None:
+        self._secrets = set(secrets)
+        self._learn_headers(headers or {})
+        for url in urls:
+            self._learn_url(url)
+
+    def learn(self, request: Request, signed: Request) -> None:
+        """Learn what was added to a request to prove who asks."""
+        if signed.headers != request.headers:
+            self._learn_headers(signed.headers)
+        if signed.url != request.url:
+            self._learn_url(signed.url)
+
+    def learn_exchange(self, request: Request, response: Response | None) -> None:
+        """Learn what was given for a token or a session, and all texts of what came for it."""
+        self._learn_headers(request.headers)
+        self._learn_url(request.url)
+        for body in (request.body or b"", response.body if response is not None else b""):
+            try:
+                told = json.loads(body)
+            except (ValueError, RecursionError):
+                told = dict(parse_qsl(body.decode("utf-8", "replace")))
+            if isinstance(told, Mapping):
+                told = {name: value for name, value in told.items() if name not in _OPEN_MEMBERS}
+            self._secrets |= secrets_in(told)
+
+    @contextmanager
+    def unsaid(self) -> Iterator[None]:
+        """Leave what was sent out of the errors of a block."""
+        try:
+            yield
+        except IngestionError as error:
+            self.hide_in(error)
+            raise
+
+    def hide_in(self, error: IngestionError) -> None:
+        """Leave what was sent out of an error's message."""
+        error.rewrite(lambda text: hidden(text, self._secrets))
+
+    def _learn_headers(self, headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():
+            if name.lower() in _OPEN_HEADERS:
+                continue
+            # "Bearer abc": what follows the scheme is the secret, and may come alone.
+            self._secrets |= secrets_in(value, value.rpartition(" ")[2])
+            if value.startswith("Basic "):
+                self._secrets |= secrets_in(_password(value))
+
+    def _learn_url(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return
+        given = [value for _, value in parse_qsl(parts.query)]
+        self._secrets |= secrets_in(given, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def _password(header: str) -> str:
+    try:
+        return base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
