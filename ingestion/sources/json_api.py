@@ -14,13 +14,13 @@ import structlog
 from ingestion.errors import ConfigurationError
 from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Response, Retry, Transport, secrets_in
 from ingestion.http.validators import CONDITIONS, NOT_MODIFIED
-from ingestion.pagination import OffsetLimit, OffsetRange, PageNumber, PageRange, Paginator, Received
+from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.arguments import placed
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
-from ingestion.sources.overlaps import Seams
+from ingestion.sources.overlaps import seams_of
 from ingestion.sources.revalidating import Heard, Note, Revalidation, fingerprint
 from ingestion.sources.sent_ahead import SentAhead, refuse_blind
 from ingestion.sources.shaping import Cut, Shape
@@ -167,7 +167,7 @@ class JsonApi:
         asking, shape = self._asking(), self._shape()
         revalidation = self._revalidation(asking, foresee)
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
-        seams = _seams(self)
+        seams = seams_of(self.pagination, is_comparable=self.expand is None)
         while at:
             asked = asking.page(at["at"])
             ask = partial(client.request, self.method, asked.url, asked.params, body=asked.body)
@@ -183,9 +183,7 @@ class JsonApi:
                 heard=heard, known_total=known_total,
             )  # fmt: skip
             page = read.page() if recall is None else read.known_page(recall)
-            if seams is not None and (found := seams.finding(page)):
-                log.warning("the source changed between two pages", request=asking.shown(asked.added), warning=found)
-                page = replace(page, warning=found)
+            page = seams.watched(page, partial(asking.shown, asked.added))
             yield page
             at = page.following
 
@@ -290,17 +288,6 @@ class _Read:
             own=self.asking.own,
             known_total=self.known_total,
         )
-
-
-def _seams(source: JsonApi) -> Seams | None:
-    """Return what looks at the seams of pages that are counted; those that are marked or linked have none."""
-    pagination = source.pagination
-    if isinstance(pagination, PageRange | OffsetRange):
-        pagination = pagination.whole
-    overlap = pagination.overlap if isinstance(pagination, OffsetLimit) else 0
-    # Parents overlap, not the records that come out of them.
-    is_comparable = not (overlap and source.expand is not None)
-    return Seams(overlap) if isinstance(pagination, PageNumber | OffsetLimit) and is_comparable else None
 
 
 def _last(read: _Read, cut: Cut | None) -> Any:

@@ -1,4 +1,4 @@
-"""What the seams between counted pages tell: that the collection was changed while it was read. Pure, no I/O.
+"""What the seams between counted pages tell: that the collection was changed while it was read. No I/O.
 
 Note [Counted pages]: a page that is asked for by its number or offset holds what is there when it is asked for. What
 is inserted before it moves records from the end of the page before to its start, where they are found; they are loaded
@@ -6,10 +6,16 @@ once. What is deleted before it moves records the other way, to where nobody loo
 show that: the next one has to begin with what the page before ended with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
+import structlog
+
+from ingestion.pagination import OffsetLimit, OffsetRange, PageNumber, PageRange, Paginator
 from ingestion.types import Page, Record, Records
+
+log = structlog.get_logger(__name__)
 
 # What somebody inserts before a page moves its last records to the next one: these are looked through.
 _TAIL_BYTES: Final = 64 * 1024
@@ -54,6 +60,13 @@ class Seams:
         self._told.add(found)
         return found.format(page=page.number, before=page.number - 1)
 
+    def watched(self, page: Page, request: Callable[[], str]) -> Page:
+        """Return the page with what the seam before it tells, which is logged with the request."""
+        if not (found := self.finding(page)):
+            return page
+        log.warning("the source changed between two pages", request=request(), warning=found)
+        return replace(page, warning=found)
+
     def _found(self, page: Page) -> str:
         if page.unchanged is not None:
             return ""
@@ -70,6 +83,29 @@ class Seams:
         self._tail = tail_of(records) if records else b""
         lap = min(self._overlap, len(records) - 1)
         self._expected = bytes(records[-lap]) if lap > 0 else b""
+
+
+class _NoSeams(Seams):
+    """Of pages that are marked or linked: these stay where they are."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def finding(self, page: Page) -> str:
+        return ""
+
+
+def seams_of(pagination: Paginator, *, is_comparable: bool = True) -> Seams:
+    """Return what looks at the seams of a source's pages.
+
+    Args:
+        is_comparable: the records are what is counted, and not what comes out of it.
+    """
+    if isinstance(pagination, PageRange | OffsetRange):
+        pagination = pagination.whole
+    overlap = pagination.overlap if isinstance(pagination, OffsetLimit) else 0
+    is_counted = isinstance(pagination, PageNumber | OffsetLimit)
+    return Seams(overlap) if is_counted and (is_comparable or not overlap) else _NoSeams()
 
 
 _MOVED: Final = (

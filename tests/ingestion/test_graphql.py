@@ -120,6 +120,18 @@ def test_a_plain_list_without_a_total_ends_with_a_short_page():
     assert [len(page) for page in pages] == [2, 2, 1]
 
 
+def test_what_is_inserted_while_a_plain_list_is_read_is_told():
+    stock = Stock(products=items(6))
+    pagination = OffsetLimit(param="page", size=2, size_param="size")
+    with serve(stock) as url:
+        pages = source(url, query=LISTED, records=("catalogue", "listed"), pagination=pagination).pages(None)
+        first = next(pages)
+        stock.products.insert(0, items(7)[-1])
+        second = next(pages)
+        pages.close()
+    assert (first.warning, "page 2 begins with a record of page 1" in second.warning) == ("", True)
+
+
 def test_a_plain_list_may_be_one_page():
     with serve(Stock(products=items(3))) as url:
         query = f"{{ catalogue {{ listed {{ {FIELDS} }} }} }}"

@@ -105,6 +105,17 @@ def test_pages_that_contradict_the_total_fail():
     assert raised.value.code == "incomplete"
 
 
+def test_what_is_inserted_while_pages_are_read_is_told():
+    stock = Stock(items=items(6))
+    with serve(stock) as remote:
+        pages = source(remote).pages(None)
+        first = next(pages)
+        stock.items.insert(0, items(7)[-1])
+        second = next(pages)
+        pages.close()
+    assert (first.warning, "page 2 begins with a record of page 1" in second.warning) == ("", True)
+
+
 def test_the_same_page_again_is_a_loop():
     reply = Reply(body=envelope(response(items(2))))
     pagination = PageNumber(param="request.page", size=2, size_param="request.size")

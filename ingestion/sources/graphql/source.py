@@ -30,6 +30,7 @@ from ingestion.sources.files.reading import patiently
 from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
 from ingestion.sources.graphql.connections import PAGE_INFO
 from ingestion.sources.graphql.throttling import is_throttled, wait_by_headers, wait_for_budget
+from ingestion.sources.overlaps import seams_of
 from ingestion.sources.shaping import digest_of
 from ingestion.types import Cursor, Page
 
@@ -85,11 +86,12 @@ class GraphQL:
         url = self.url if isinstance(self.url, str) else self.url()
         reader = Reader(self.records, secrets_in(self.variables, self.headers))
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
+        seams = seams_of(self.pagination)
         with self._client(url) as client:
             while at:
                 body = self._body(at["at"])
                 envelope = patiently(self.retry, partial(_ask, client, url, body, reader))
-                page = self._page(reader, envelope, at)
+                page = seams.watched(self._page(reader, envelope, at), partial(shown, self.pagination, at["at"]))
                 yield page
                 at = page.following
                 if at:

@@ -14,6 +14,7 @@ from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
 from ingestion.sources.files.reading import patiently
+from ingestion.sources.overlaps import seams_of
 from ingestion.sources.shaping import digest_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
 from ingestion.sources.soap.records import Reader
@@ -75,6 +76,7 @@ class Soap:
             RunFailed: `soap_fault`, or the answer is not what the feed expects.
         """
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
+        seams = seams_of(self.pagination)
         with self._client() as client:
             service = patiently(self.retry, lambda: _one_try(lambda: self._connect(client)))
             reader = Reader(answers=service.answers, path=self.records, lists=frozenset(self.lists))
@@ -83,7 +85,9 @@ class Soap:
             while at:
                 arguments = arguments_of(self.pagination, at["at"], self.arguments)
                 response, opened = patiently(self.retry, partial(_ask, service, arguments, secrets))
-                page = self._page(reader, response, opened, at)
+                page = seams.watched(
+                    self._page(reader, response, opened, at), partial(shown, self.pagination, at["at"])
+                )
                 yield page
                 at = page.following
 
