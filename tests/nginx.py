@@ -38,7 +38,6 @@ http {{
     location /pages {{ gzip on; try_files /$arg_page.json =404; }}
     location /untagged {{ etag off; try_files /$arg_page.json =404; }}
     location /packed/ {{ gzip_static always; alias {folder}/www/; }}
-    location /slow/ {{ limit_rate_after 200k; limit_rate 4m; alias {folder}/www/; }}
   }}
 }}
 """
