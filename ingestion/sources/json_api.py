@@ -105,8 +105,8 @@ class JsonApi:
 
     def with_values(self, values: Mapping[str, str | int]) -> "JsonApi":
         """Return the source with more members of its body, or where it sends none with more query parameters."""
-        if self.body is not None:
-            return replace(self, body=placed(self.body, values))
+        if self.body is not None or getattr(self.pagination, "place", "query") == "body":
+            return replace(self, body=placed(self.body or {}, values))
         return replace(self, params={**self.params, **{name: str(value) for name, value in values.items()}})
 
     def address(self) -> str:

@@ -10,7 +10,7 @@ from ingestion import backfills, pipeline
 from ingestion.cleaning import integer, whole_record
 from ingestion.incremental import Incremental
 from ingestion.models import FeedState, Part, Run
-from ingestion.pagination import PageNumber, SinglePage
+from ingestion.pagination import NextCursor, PageNumber, SinglePage
 from ingestion.parts import PageRanges, Windows
 from ingestion.sources import Disk, Files, ForEach, GraphQL, JsonApi, Ndjson, Soap
 from photos.feeds import PHOTOS
@@ -53,6 +53,12 @@ def test_a_member_of_a_posts_body(declare):
         {"filter": {"a": 1}},
         {"filter": {"a": 1, "from": 1767614400}},
     ]
+
+
+def test_a_body_that_holds_nothing_but_what_the_paginator_adds():
+    pagination = NextCursor(param="after", cursor=("next",), place="body")
+    source = JsonApi(url="http://x", method="POST", pagination=pagination).with_values({"filter.from": 5})
+    assert (source.body, source.params) == ({"filter": {"from": 5}}, {})
 
 
 @pytest.mark.django_db(transaction=True)
