@@ -40,10 +40,16 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # as above
         self._pulse = Pulse()
         self._is_sending = True
         self._due: list[tuple[str, Slot]] = []
+        self._looked_at = timezone.now()
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         self._start_due()
+        now = timezone.now()
+        if now < self._looked_at:
+            # The clock went back. Celery would look at nothing until it is again where it was.
+            self._heap = None
+        self._looked_at = now
         seconds: float = super().tick(*args, **kwargs)
         self._pulse.beat(is_working=self._is_sending and not self._due)
         return seconds

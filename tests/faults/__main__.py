@@ -1,21 +1,26 @@
 """Run the faults: `python -m tests.faults [--fault N] [--seed S] [--strikes N] [--record]`."""
 
 import argparse
+import contextlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.cases import CASES, Case
-from tests.faults.catalogue import Trial
+from tests.faults.catalogue import NotHere, Trial
 from tests.faults.report import Outcome, record
 from tests.faults.surroundings import Surroundings
 from tests.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
+# No case takes longer, and what it leaves to be stopped is stopped within the second: a hang costs its own case alone.
+CASE_SECONDS, CLEAN_UP_SECONDS = 900, 120
 
 
 def main() -> int:
@@ -32,7 +37,8 @@ def main() -> int:
     if options.record:
         record(DOCUMENT, outcomes)
     failed = [outcome for outcome in outcomes if outcome.problem]
-    print(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
+    absent = [outcome for outcome in outcomes if outcome.absent]
+    print(f"{len(outcomes) - len(failed) - len(absent)} passed, {len(failed)} failed, {len(absent)} not possible here")
     return 1 if failed or not outcomes else 0
 
 
@@ -48,13 +54,46 @@ def run(cases: list[Case], *, seed: int | None, strikes: int) -> list[Outcome]:
             outcomes.append(_outcome(case, trial))
             if outcomes[-1].problem:
                 print(f"the output of its processes is in {around.stack.data_dir}", flush=True)
-                around.close(keep=True)
+                _close(around, keep=True)
                 around = None
     finally:
         if around is not None:
-            around.close()
-            shutil.rmtree(around.folder)
+            _close(around)
+            shutil.rmtree(around.folder, ignore_errors=True)
     return outcomes
+
+
+def _close(around: Surroundings, *, keep: bool = False) -> None:
+    """Stop everything, whatever state a case has left it in; what does not stop is said, and left behind."""
+    try:
+        with time_limit(CLEAN_UP_SECONDS):
+            around.close(keep=keep)
+    except Exception:  # noqa: BLE001 - the next case has surroundings of its own
+        traceback.print_exc()
+
+
+class OutOfTimeError(AssertionError):
+    """A case took longer than any may."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise OutOfTimeError in the block after so many seconds, and again while its own clean-up hangs.
+
+    Raises:
+        OutOfTimeError: the block was not done.
+    """
+
+    def end(number: int, frame: object) -> None:
+        raise OutOfTimeError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds, CLEAN_UP_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _folder() -> Path:
@@ -66,13 +105,17 @@ def _folder() -> Path:
 
 def _outcome(case: Case, trial: Trial) -> Outcome:
     began = time.monotonic()
-    problem = ""
+    problem = absent = ""
     try:
-        case.act(trial)
+        with time_limit(CASE_SECONDS):
+            case.act(trial)
+    except NotHere as lack:
+        absent = str(lack)
+        trial.notes.append(absent)
     except (Exception, AssertionError):  # noqa: BLE001 - whatever it is, the next case runs
         problem = traceback.format_exc()
         print(problem, flush=True)
-    outcome = Outcome(case=case, trial=trial, problem=problem)
+    outcome = Outcome(case=case, trial=trial, problem=problem, absent=absent)
     print(
         f"   {' | '.join(outcome.cells()[2:6])} | {time.monotonic() - began:.0f} s {'; '.join(trial.notes)}", flush=True
     )

@@ -2,7 +2,9 @@
 
 from tests.faults import (
     beats,
+    clocks,
     databases,
+    deploys,
     files,
     killing,
     late,
@@ -14,10 +16,11 @@ from tests.faults import (
     remotes,
     resources,
     shifting,
+    shortages,
 )
 from tests.faults.catalogue import CASES, Case
 
 REMOTES = (remotes, phases, logins, shifting, late, files)
-MODULES = (killing, messages, outages, beats, databases, refusals, *REMOTES, resources)
+MODULES = (killing, messages, outages, beats, clocks, databases, refusals, *REMOTES, resources, shortages, deploys)
 
 __all__ = ["CASES", "MODULES", "Case"]

@@ -34,6 +34,10 @@ FAULTS: Final[dict[int, str]] = {
 }
 
 
+class NotHere(Exception):
+    """This machine lacks what a case needs; the message says what. Neither passed nor failed: the case did not run."""
+
+
 @dataclass
 class Trial:
     """One go of a case: its randomness, how often a random one strikes, and what it measures."""

@@ -19,8 +19,13 @@ LEASE_SECONDS = 20
 PLACES = ("copying", "committing", "acknowledging", "claimed", "fetching", "copied", "committed", "ending")
 
 
-def strike_until_done(trial: Trial, strike: Callable[[], bool]) -> None:
-    """Start runs one after the other and strike at random instants of them, until all strikes are spent."""
+def strike_until_done(
+    trial: Trial, strike: Callable[[], bool], *, and_then: Callable[[int], None] = lambda run: None
+) -> None:
+    """Start runs one after the other and strike at random instants of them, until all strikes are spent.
+
+    `and_then` looks at each run that has passed the oracle.
+    """
     around, left = trial.around, trial.strikes
     while left:
         around.fresh()
@@ -33,6 +38,7 @@ def strike_until_done(trial: Trial, strike: Callable[[], bool]) -> None:
             left -= 1
             trial.recovered.append(around.recovery_seconds(run))
         around.verdict(run)
+        and_then(run)
     assert max(trial.recovered) < RECOVERY_SECONDS, f"recovered after {max(trial.recovered):.1f} s"
 
 

@@ -15,11 +15,22 @@ HEAD = ("fault", "what was done", "strikes", "runs", "outcome", "recovery, s: me
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a trial of a case ended; `problem` is empty when it passed."""
+    """How a trial of a case ended; both texts are empty when it passed.
+
+    Args:
+        absent: what the machine lacks for it.
+    """
 
     case: Case
     trial: Trial
     problem: str = ""
+    absent: str = ""
+
+    @property
+    def word(self) -> str:
+        if self.absent:
+            return "not possible here"
+        return "FAILED" if self.problem else "passed"
 
     def cells(self) -> list[str]:
         times = self.trial.recovered
@@ -28,7 +39,7 @@ class Outcome:
             self.case.name,
             str(len(times) if self.case.is_random else ""),
             str(self.trial.runs),
-            "FAILED" if self.problem else "passed",
+            self.word,
             f"{median(times):.1f}, {max(times):.1f}" if times else "",
             str(self.trial.seed),
             datetime.now(UTC).date().isoformat(),
@@ -41,7 +52,7 @@ def record(path: Path, outcomes: Iterable[Outcome]) -> None:
     before, rest = text.split(BEGIN)
     table, after = rest.split(END)
     rows = {cells[1]: cells for cells in map(_cells, table.splitlines()) if cells[:1] != ["fault"] and len(cells) > 1}
-    rows |= {outcome.case.name: outcome.cells() for outcome in outcomes}
+    rows |= {outcome.case.name: outcome.cells() for outcome in outcomes if not outcome.absent}
     path.write_text(f"{before}{BEGIN}\n{_table(rows)}\n{END}{after}")
 
 

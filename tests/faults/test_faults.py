@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.cases import CASES
-from tests.faults.catalogue import Trial
+from tests.faults.catalogue import NotHere, Trial
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -12,4 +12,7 @@ QUICK = [case for case in CASES if case.quick_strikes]
 
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: f"{case.fault}-{case.act.__name__.strip('_')}")
 def test_nothing_is_lost_doubled_or_left(around, case):
-    case.act(Trial(around, seed=1, strikes=case.quick_strikes))
+    try:
+        case.act(Trial(around, seed=1, strikes=case.quick_strikes))
+    except NotHere as lack:
+        pytest.skip(str(lack))

@@ -204,3 +204,18 @@ def test_a_clock_that_was_ahead_silences_no_entry(settings, entry):
     found = scheduler().schedule["sync photos"]
     assert found.is_due().next <= 600
     assert found.last_run_at <= timezone.now()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_clock_that_goes_back_under_beat_delays_nothing(settings, entry, monkeypatch):
+    settings.INGESTION_WAKE = "builtins.id"
+    beat_of_now = scheduler()
+    with monkeypatch.context() as ahead:
+        now = timezone.now() + timedelta(hours=1)
+        ahead.setattr(timezone, "now", lambda: now)
+        # What Celery orders its entries by.
+        ahead.setattr(beat.PatientEntry, "_default_now", lambda self: now)
+        beat_of_now.tick()
+    beat_of_now.schedule["sync photos"].last_run_at = timezone.now() - timedelta(hours=1)
+    beat_of_now.tick()
+    assert Slot.objects.count() == 2

@@ -1,5 +1,6 @@
 """A file's bytes from its place to its format: resumed when a connection breaks, decompressed within limits."""
 
+import errno
 import gzip
 import random
 import re
@@ -31,6 +32,8 @@ _BLOCK: Final = 256 * 1024
 _ENCRYPTED: Final = 0x1
 # Also in UTF-16.
 _LINE_END: Final = re.compile(rb"[\r\n]\0?\Z")
+# A full disk, and a quota that is used up.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def patiently(retry: Retry, call: Callable[[], T]) -> T:
@@ -227,12 +230,22 @@ def _not_empty(steady: Steady) -> Any:
 
 @contextmanager
 def _spooled(steady: Steady) -> Iterator[IO[bytes]]:
-    """Copy a file into a temporary one: a zip file's directory is at its end."""
-    with tempfile.TemporaryFile() as file:
-        while received := steady.read(_BLOCK):
-            file.write(received)
-        file.seek(0)
-        yield file
+    """Copy a file into a temporary one: a zip file's directory is at its end.
+
+    Raises:
+        RunFailed: `disk_full`: there is no room for it.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            while received := steady.read(_BLOCK):
+                file.write(received)
+            file.seek(0)
+            yield file
+    except OSError as error:  # around the file's end as well, which writes what is still buffered
+        if error.errno not in _FULL:
+            raise
+        where = tempfile.gettempdir()
+        raise RunFailed("disk_full", f"no room in {where} for a copy beyond {steady.position} bytes") from error
 
 
 @dataclass

@@ -13,3 +13,5 @@ class FaultsConfig(AppConfig):
             from tests.faults.app import points
 
             points.install(folder)
+            if "faketime" in os.environ.get("LD_PRELOAD", ""):
+                points.sleep_in_a_select()

@@ -7,6 +7,7 @@ file acts, so that each arming acts once.
 
 import functools
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -32,12 +33,20 @@ PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
 }
 
 
+_swollen: list[bytes] = []
+
+
 def install(folder: str) -> None:
     """Wrap every place; each looks for its file at every call."""
     for name, (module, path, when) in PLACES.items():
         *owners, function = path.split(".")
         owner = functools.reduce(getattr, owners, import_module(module))
         setattr(owner, function, _watched(getattr(owner, function), Path(folder, name), when))
+
+
+def sleep_in_a_select() -> None:
+    """Let `time.sleep` end with a clock of libfaketime: that takes the monotonic end of clock_nanosleep for a date."""
+    time.sleep = lambda seconds: select.select((), (), (), seconds)
 
 
 def _watched(function: Callable[..., Any], file: Path, when: str) -> Callable[..., Any]:
@@ -61,7 +70,7 @@ def _look(file: Path) -> None:
 
 
 def _act(file: Path) -> None:
-    """Do what the file says: `kill`, `stop` or `hang SECONDS`; `always kill` stays armed."""
+    """Do what the file says: `kill`, `stop`, `hang SECONDS` or `swell MIB`; `always kill` stays armed."""
     try:
         words = file.read_text().split()
         if words[0] == "always":
@@ -77,3 +86,6 @@ def _act(file: Path) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         case ["hang", seconds]:
             time.sleep(float(seconds))
+        case ["swell", mebibytes]:
+            # Written to, so that the memory is really there; kept until the process is killed for it.
+            _swollen.append(b"x" * (int(mebibytes) * 1024 * 1024))

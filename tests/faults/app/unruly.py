@@ -94,6 +94,11 @@ def _files(name, place):
 
 
 disk = _files("disk", Disk(folder=lambda: os.environ["UNRULY_FOLDER"]))
+# Copied to the disk for temporary files before it is read.
+zipped = _feed(
+    "zipped",
+    Files(place=Disk(folder=lambda: os.environ["UNRULY_FOLDER"]), pattern="zipped.ndjson.zip", format=Ndjson()),
+)
 web = _files("web", Web(urls=env_url("UNRULY_API_URL", "/web.ndjson")))
 ftp = _files(
     "ftp",
@@ -129,6 +134,7 @@ ALL = (
     mirrored,
     replaced,
     disk,
+    zipped,
     web,
     ftp,
     bucket,
