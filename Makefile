@@ -43,8 +43,10 @@ up: run-up
 run-up: $(EMBEDDED)
 	+@UP_STARTED_AT=$(STARTED_AT) exec $(PY) -m config.up $(if $(STATUS),--once --status-file $(STATUS))
 
+# Compiled tests are kept whatever the environment says: compiling them takes each process of pytest longer than
+# importing them.
 test: $(DEV) npm
-	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(DEV)
 	$(VENV)/bin/ruff format --check .

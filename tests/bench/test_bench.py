@@ -9,6 +9,8 @@ import pytest
 
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.xdist_group("bench")  # one report, not one for each process of pytest
+
 
 def bench(data_dir, *arguments):
     environment = os.environ | {"DATA_DIR": str(data_dir)}

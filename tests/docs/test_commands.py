@@ -11,6 +11,7 @@ from tests.docs.documents import Command
 from tests.docs.reader import Reader, fresh_checkout
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.xdist_group("docs")  # one checkout, not one for each process of pytest
 # Commands that are not run here, and why.
 NOT_RUN = {
     r"(\w+=\S+ )?make up": "installs and stays in the foreground; tests/config runs it",

@@ -17,6 +17,7 @@ from tests.remote import Raw, Remote, Reply, json_list
 from tests.soak import exports
 from tests.soak.limited import Process
 
+pytestmark = pytest.mark.xdist_group("memory")  # one stack for the module, not one for each process of pytest
 MEBIBYTE = 1024 * 1024
 ROOM = 384 * MEBIBYTE
 # What a file may take, whatever its size: far less than the file that is read within it.

@@ -24,6 +24,7 @@ from config import servers
 from tests.config import server_processes
 from tests.config.server_processes import ROOT, eventually, query
 
+pytestmark = pytest.mark.xdist_group("up")  # one data directory, not one for each process of pytest
 UP = [sys.executable, "-m", "config.up"]
 IS_UP = "Ctrl-C stops everything."
 
