@@ -140,3 +140,18 @@ def written(table: str) -> tuple[int, int, int]:
         cursor.execute("SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname = %s", [table])
         found: tuple[int, int, int] = cursor.fetchone()
         return found
+
+
+def execute(statement: str, *arguments: Any) -> list[Any]:
+    """Run a statement and return its rows, if it has any."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, arguments or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def trigger(body: str, when: str = "BEFORE INSERT OR UPDATE") -> None:
+    """Put a trigger with this body on the table of the model that `table_of` makes by default."""
+    execute(
+        f"CREATE FUNCTION pg_temp.change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;"
+        f"CREATE TRIGGER change {when} ON photos_order FOR EACH ROW EXECUTE FUNCTION pg_temp.change()"
+    )

@@ -7,8 +7,9 @@ from typing import Any
 import psycopg2
 from django.db import connection
 
-from ingestion import pipeline
+from ingestion import pipeline, runs
 from ingestion.feeds import Feed, Upsert
+from ingestion.models import Run, State, Trigger
 from ingestion.pagination import PageNumber
 from ingestion.sources import JsonApi
 from tests.ingestion.catalog import COLUMNS, products
@@ -55,6 +56,16 @@ class Shop:
         """Run the feed to its end and return its summary."""
         self.declare(**options)
         return pipeline.run_here("shop", limit=limit, dry_run=dry_run, full=full).summary
+
+    def in_slices(self) -> Run:
+        """Run the feed in slices of one chunk, each claimed anew, as workers do that take over from each other."""
+        self.declare()
+        run, _ = runs.request("shop", trigger=Trigger.COMMAND, wake_workers=False)
+        part = run.parts.get()
+        while pipeline.advance(part.pk, slice_seconds=0) == State.QUEUED:
+            pass
+        run.refresh_from_db()
+        return run
 
     def skipped(self, **options: Any) -> int:
         """Run the feed, which has to succeed, and return how many pages it skipped."""

@@ -14,20 +14,9 @@ from django.db import connection
 from ingestion.feeds import Append, History, Mirror, Replace, Upsert
 from ingestion.models import Run
 from ingestion.signals import chunk_committed
-from tests.ingestion.catalog import Catalog, counts, products, rows, table_of
+from tests.ingestion.catalog import counts, products, rows, table_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def catalog(monkeypatch):
-    return Catalog(monkeypatch)
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 class Proxy:

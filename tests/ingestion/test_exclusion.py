@@ -14,7 +14,7 @@ from ingestion import interventions, pipeline, runs, turns, waking
 from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
 from ingestion.feeds import Feed, Upsert
 from ingestion.models import Part, Run, State, Trigger
-from tests.ingestion.catalog import COLUMNS, Records, products, table_of
+from tests.ingestion.catalog import COLUMNS, Records, products
 from worker import dispatch, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,12 +24,6 @@ woken: list[int] = []
 
 def record_wake(part: int) -> None:
     woken.append(part)
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken, Retr
 from ingestion.feeds import Append, Mirror, Replace, Upsert
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.types import Counts
-from tests.ingestion.catalog import Catalog, products, rows, table_of
+from tests.ingestion.catalog import products, rows
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,17 +29,6 @@ def record_wake(part: int) -> None:
 def _wakes(settings):
     woken.clear()
     settings.INGESTION_WAKE = "tests.ingestion.test_interventions.record_wake"
-
-
-@pytest.fixture
-def catalog(monkeypatch):
-    return Catalog(monkeypatch)
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 def queued(name: str = "photos") -> Part:

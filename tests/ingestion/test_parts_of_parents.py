@@ -14,7 +14,7 @@ from ingestion.models import Part, State, Trigger
 from ingestion.pagination import PageNumber, SinglePage
 from ingestion.parts import FileGroups, PageRanges, ParentGroups
 from ingestion.sources import ForEach, JsonApi
-from tests.ingestion.catalog import COLUMNS, counts, products, rows, table_of
+from tests.ingestion.catalog import COLUMNS, counts, products, rows
 from tests.remote import Remote, Reply
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,12 +48,6 @@ class Shop:
 
 STOCK = {"s1": [1, 2, 3], "s2": [], "s3": [4], "s4": [5, 6, 7, 8], "s5": [9]}
 PAGED = PageNumber(param="page", size=2)
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ingestion.feeds import Append, History, Mirror, Replace, SoftDelete, Upsert
 from ingestion.groups import compile_groups
 from ingestion.models import Reject, Run
 from tests.ingestion.albums import ALBUM, PICTURE, albums, pictures, refers
-from tests.ingestion.catalog import Catalog, counts, rows, written
+from tests.ingestion.catalog import counts, rows, written
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,11 +27,6 @@ COLUMNS = {"code": "code", "name": "name", "album": related("album.code", by="co
 
 def columns(missing, **options):
     return COLUMNS | {"album": related("album.code", by="code", missing=missing, **options)}
-
-
-@pytest.fixture
-def catalog(monkeypatch):
-    return Catalog(monkeypatch)
 
 
 def reasons():

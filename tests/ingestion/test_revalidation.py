@@ -11,7 +11,7 @@ from ingestion.http import Answers
 from ingestion.models import RememberedPages, State, Trigger
 from ingestion.pagination import LinkHeader, PageNumber
 from ingestion.sources import JsonApi
-from tests.ingestion.catalog import counts, products, table_of
+from tests.ingestion.catalog import counts, products
 from tests.ingestion.shop import Shop, somebody
 from tests.remote import Reply, json_list
 
@@ -24,12 +24,6 @@ LONG_AGO = "Mon, 02 Nov 2015 10:00:00 GMT"
 def _no_waiting():
     with stamina.set_testing(True, attempts=1, cap=True):
         yield
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from ingestion.models import Reject
 from ingestion.preparation import Prepared
 from ingestion.writing import Line, parents_first
 from tests.ingestion.albums import pages_of, refers
-from tests.ingestion.catalog import Catalog, counts, rows
+from tests.ingestion.catalog import counts, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,11 +28,6 @@ def columns(missing="reject", **options):
 def wikipages(*pairs, title="t"):
     """Return records of pages: a slug, and the slug of its parent."""
     return [{"slug": slug, "parent": parent, "title": title} for slug, parent in pairs]
-
-
-@pytest.fixture
-def catalog(monkeypatch):
-    return Catalog(monkeypatch)
 
 
 def tree(model):

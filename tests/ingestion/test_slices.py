@@ -13,21 +13,10 @@ from ingestion.errors import PartTaken
 from ingestion.feeds import Mirror, Upsert
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.signals import chunk_committed
-from tests.ingestion.catalog import Catalog, products, rows, table_of
+from tests.ingestion.catalog import products, rows
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def catalog(monkeypatch):
-    return Catalog(monkeypatch)
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 @pytest.fixture

@@ -15,20 +15,9 @@ from ingestion import interventions, pipeline, runs, turns, waking
 from ingestion.errors import AlreadyRunning, PartTaken, RetryLater
 from ingestion.feeds import Mirror, RejectLimit, Replace, Upsert
 from ingestion.models import Part, Run, State, Trigger
-from tests.ingestion.catalog import Catalog, EachList, counts, products, rows, table_of, tables_of_runs
+from tests.ingestion.catalog import EachList, counts, products, rows, tables_of_runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def catalog(monkeypatch):
-    return Catalog(monkeypatch)
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 woken: list[int] = []

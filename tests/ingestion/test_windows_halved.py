@@ -13,7 +13,7 @@ from ingestion.models import Run, State, Trigger
 from ingestion.pagination import OffsetLimit, PageNumber, SinglePage
 from ingestion.parts import Windows
 from ingestion.sources import Ftp, JsonApi
-from tests.ingestion.catalog import COLUMNS, products, rows, table_of
+from tests.ingestion.catalog import COLUMNS, products, rows
 from tests.remote import Remote, Reply
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,12 +46,6 @@ class Search:
             return Reply(422)
         body = {"total": len(found), "found": products(*found[: MOST - 1][first : first + int(request.query["size"])])}
         return Reply(body=json.dumps(body).encode())
-
-
-@pytest.fixture
-def model():
-    with table_of() as model:
-        yield model
 
 
 @pytest.fixture
