@@ -142,7 +142,9 @@ def _answers(url: str) -> bool:
 
 
 def _bind(first_port: int) -> socket.socket:
-    """Return a socket bound to the first loopback port from this one on that is free, not listening yet.
+    """Return a socket that listens at the first loopback port from this one on that is free.
+
+    It has to listen already: while none of them does, several sockets may be bound to one port.
 
     Raises:
         StartError: none of many is free.
@@ -152,6 +154,7 @@ def _bind(first_port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left counts as free
         with suppress(OSError):
             bound.bind(("127.0.0.1", port))
+            bound.listen()  # fails where another one was quicker
             return bound
         bound.close()
     raise StartError(f"No free port from {first_port} on; set WEB_PORT to a free one.")

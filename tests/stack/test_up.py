@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from config import servers
+from config.up.stack import _bind
 from tests.config import server_processes
 from tests.config.server_processes import ROOT, eventually, query
 
@@ -159,6 +160,16 @@ def test_a_stack_that_cannot_start_still_ends_with_a_summary(data_dir):
     assert summary["state"] == "failed"
     assert "set WEB_PORT" in summary["error"]
     assert not processes_of(data_dir)
+
+
+def test_two_that_start_at_once_get_web_ports_of_their_own():
+    # Neither web server has taken its socket over by then.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        wanted = free.getsockname()[1]
+    with _bind(wanted) as first, _bind(wanted) as second:
+        assert first.getsockname()[1] == wanted
+        assert second.getsockname()[1] > wanted
 
 
 def can_log_in(url: str, username: str, password: str) -> bool:
