@@ -15,7 +15,11 @@ from django.conf import settings as current
 from django.db import connection
 
 from ingestion import checks, feeds, pipeline
+from ingestion.cleaning import constant, decimal
+from ingestion.feeds import env_url
 from ingestion.models import Reject
+from ingestion.pagination import PageNumber
+from tests import placeholder
 from tests.ingestion import graphql_server, soap_server
 from tests.ingestion.files import servers
 from tests.ingestion.files.servers import PASSWORD, USER
@@ -170,6 +174,38 @@ def test_children_of_each_record_in_ndjson(module, monkeypatch):
     with Remote(answer) as remote:
         monkeypatch.setenv("EXAMPLES_URL", remote.url)
         sync("examples-children", again=2)
+
+
+def test_links_and_children_of_the_real_jsonplaceholder(module, monkeypatch, tmp_path, corpora):
+    """Two of the examples, with JSONPlaceholder's addresses: a list by its links, and the same by its parents."""
+    comments = json.loads((corpora / "jsonplaceholder.json").read_text())["comments"]
+    columns = {"code": "id", "name": "name", "price": decimal("price", default=None)}
+    linked = replace(
+        module.LINKED.source, url=env_url("EXAMPLES_URL", "/comments"), params={"_page": "1", "_limit": "90"}
+    )
+    children = replace(
+        module.CHILDREN.source,
+        parents=replace(
+            module.CHILDREN.source.parents,
+            url=env_url("EXAMPLES_URL", "/posts"),
+            pagination=PageNumber(param="_page", size_param="_limit", size=40, total_header="X-Total-Count"),
+        ),
+        source=replace(
+            module.CHILDREN.source.source, url=env_url("EXAMPLES_URL", "/posts/{parent}/comments"), format=None
+        ),
+    )
+    model = apps.get_model("examples", "Item")
+    with placeholder.serve(tmp_path, corpora) as url:
+        monkeypatch.setenv("EXAMPLES_URL", url)
+        for name, kind, source in (("LINKED", "links", linked), ("CHILDREN", "children", children)):
+            declared = replace(getattr(module, name), source=source, columns=columns | {"source": constant(kind)})
+            monkeypatch.setattr(module, name, declared)
+            summary = pipeline.run_here(declared.name).summary
+            assert (summary["state"], summary["inserted"], summary["rejected"]) == ("succeeded", 500, 0), summary[
+                "error"
+            ]
+            stored = model.objects.filter(source=kind).values_list("code", "name")
+            assert sorted(stored) == sorted((str(comment["id"]), comment["name"]) for comment in comments)
 
 
 def test_files_from_a_folder(module, monkeypatch, tmp_path):

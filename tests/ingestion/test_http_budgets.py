@@ -10,6 +10,10 @@ import pytest
 
 from ingestion.errors import ConfigurationError, RetryLater
 from ingestion.http import Client, Limits, Rate
+from ingestion.pagination import SinglePage
+from ingestion.sources import Csv, Files, Soap, Web
+from tests.ingestion import soap_server
+from tests.ingestion.files import servers
 from tests.processes import ROOT
 from tests.remote import Remote, Reply
 
@@ -99,3 +103,26 @@ def test_a_place_that_is_far_away_is_not_waited_for():
 def test_rates_that_cannot_be_kept(rate):
     with pytest.raises(ConfigurationError, match="the rate"), Client(rates=(rate,)):
         pass
+
+
+def test_files_and_soap_services_keep_to_their_rates(tmp_path):
+    (tmp_path / "a.csv").write_text("code\n1\n")
+    rates = (Rate(name=uuid.uuid4().hex, requests=2, within=WINDOW),)
+    with servers.web(tmp_path) as remote:
+        began = time.monotonic()
+        assert len(list(Files(place=Web(urls=f"{remote.url}/a.csv", rates=rates), format=Csv()).pages(None))) == 1
+        assert len(remote.requests) == 3
+    assert time.monotonic() - began >= WINDOW.total_seconds()
+    with soap_server.serve(soap_server.Stock(items=[])) as remote:
+        began = time.monotonic()
+        soap = Soap(
+            wsdl=f"{remote.url}/service?wsdl",
+            operation="GetItems",
+            records=("items", "item"),
+            pagination=SinglePage(),
+            arguments={"request": {"page": 1, "size": 9}},
+            rates=(Rate(name=uuid.uuid4().hex, requests=2, within=WINDOW),),
+        )
+        assert len(list(soap.pages(None))) == 1
+        assert len(remote.requests) == 3
+    assert time.monotonic() - began >= WINDOW.total_seconds()

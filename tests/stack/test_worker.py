@@ -1,19 +1,15 @@
 """Real worker processes against real servers: the main job as an operator runs it."""
 
 import json
-import os
-import shutil
-import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from photos.sample_api import photo
-from tests.processes import ROOT, children, wait_until
+from tests import placeholder
+from tests.processes import children, wait_until
 from tests.remote import Remote, json_pages
 
-NPM_MODULES = ROOT / ".data" / "npm" / "node_modules"
 COUNTS = ("pages", "read", "inserted", "updated", "unchanged", "duplicates", "rejected")
 
 
@@ -23,38 +19,8 @@ def counts(summary):
 
 @pytest.fixture
 def jsonplaceholder(tmp_path, corpora):
-    """Run the real JSONPlaceholder server, from npm, and return its URL.
-
-    The package ships an older edition of its data (other image hosts), so its copy here serves today's.
-    """
-    if not (NPM_MODULES / "jsonplaceholder").exists() or shutil.which("node") is None:
-        pytest.skip("the npm package jsonplaceholder is not installed: run `make npm`")
-    server_dir = tmp_path / "jsonplaceholder"
-    shutil.copytree(NPM_MODULES / "jsonplaceholder", server_dir)
-    shutil.copy(corpora / "jsonplaceholder.json", server_dir / "data.json")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with (tmp_path / "npm.log").open("wb") as log:
-        server = subprocess.Popen(
-            ["node", str(server_dir / "index.js")],
-            env=os.environ | {"PORT": str(port), "NODE_PATH": str(NPM_MODULES)},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_until(lambda: answers(port), what="JSONPlaceholder's start")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def answers(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    with placeholder.serve(tmp_path, corpora) as url:
+        yield url
 
 
 def test_a_worker_copies_the_real_jsonplaceholder(stack, jsonplaceholder, corpora):
