@@ -130,7 +130,8 @@ class Steady:
         if ends_with_line and not self._is_delimited and self._last and not _LINE_END.search(self._last):
             raise RetryLater(
                 f"{self._entry.name} ended in the middle of a line, and its server says nothing of its length: it may "
-                "have been cut"
+                "have been cut",
+                blames="request",
             )
 
     def _check_same(self) -> None:
