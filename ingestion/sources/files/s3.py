@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final
 
@@ -50,9 +51,13 @@ class S3:
             response_checksum_validation="when_required",
         )
         core = botocore.get_session()
+        descriptions = _descriptions(core.get_config_variable("data_path"))
+        core.register_component("data_loader", descriptions)
         if not self.instance_role:
             core.get_component("credential_provider").remove("iam-role")
         session = boto3.Session(botocore_session=core, region_name=self.region or "us-east-1")
+        # Each session of boto3 adds its folder once more.
+        descriptions.search_paths[:] = dict.fromkeys(descriptions.search_paths)
         key_id, secret = self.key_id() if self.key_id else None, self.secret() if self.secret else None
         with _translated(self.bucket):
             client = session.client(
@@ -68,6 +73,12 @@ class S3:
                 yield _Bucket(client, self.bucket)
         finally:
             client.close()
+
+
+@lru_cache(maxsize=1)
+def _descriptions(folders: str | None) -> Any:
+    """Return botocore's descriptions of services, read once a process: each slice would read 10 MiB of them again."""
+    return needed("botocore.loaders", "s3").create_loader(folders)
 
 
 class _Bucket:
