@@ -2,6 +2,7 @@
 
 from tests.faults import (
     beats,
+    breakers,
     clocks,
     databases,
     deploys,
@@ -20,7 +21,7 @@ from tests.faults import (
 )
 from tests.faults.catalogue import CASES, Case
 
-REMOTES = (remotes, phases, logins, shifting, late, files)
+REMOTES = (remotes, breakers, phases, logins, shifting, late, files)
 MODULES = (killing, messages, outages, beats, clocks, databases, refusals, *REMOTES, resources, shortages, deploys)
 
 __all__ = ["CASES", "MODULES", "Case"]
