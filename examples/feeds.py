@@ -14,6 +14,7 @@ from ingestion.sources import (
     Csv,
     Disk,
     Excel,
+    Export,
     Files,
     ForEach,
     Ftp,
@@ -119,6 +120,23 @@ SOAP = Feed(
         password=env_text("EXAMPLES_PASSWORD"),
     ),
     columns={**COLUMNS, "source": constant("soap")},
+    target=TARGET,
+)
+
+# An export that is created with a POST, made by the remote in some minutes, and downloaded from its storage.
+EXPORTED = Feed(
+    name="examples-export",
+    source=Export(
+        url=env_url("EXAMPLES_URL", "/exports"),
+        status=env_url("EXAMPLES_URL", "/exports/{export}"),
+        body={"table": "items", "format": "ndjson"},
+        state=("export", "state"),
+        ready=frozenset({"completed"}),
+        failed=frozenset({"failed", "cancelled"}),
+        link=("export", "files"),
+        format=Ndjson(),
+    ),
+    columns={**COLUMNS, "source": constant("export")},
     target=TARGET,
 )
 

@@ -3,6 +3,7 @@
 IngestionError
 ├── ConfigurationError      needs a person: a feed or a setting is wrong
 ├── RetryLater              transient: the same request may succeed later
+│   └── NotReady            nothing to do yet: what was asked for is still being made
 ├── RunFailed               needs a person: the remote or its data are not what the feed expects
 ├── RecordRejected          this record only: goes to the quarantine, the run goes on
 ├── RecordSkipped           nothing to do: a rule of the feed leaves this record out
@@ -44,6 +45,10 @@ class RetryLater(IngestionError):
         super().__init__(message)
         self.wait = wait
         self.blames = blames
+
+
+class NotReady(RetryLater):
+    """Nothing is wrong: the remote is still making what it was asked for. The part waits, and no worker with it."""
 
 
 class RunFailed(IngestionError):

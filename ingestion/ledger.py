@@ -125,6 +125,7 @@ def _reject(part: Part, rejection: Rejection) -> Reject:
         reason=rejection.reason,
         field=rejection.field or "",
         detail=_storable(rejection.detail),
+        part=part.number if part.share else None,
         page=rejection.page,
         position=rejection.position,
         key=_storable(rejection.key or "")[:255],

@@ -391,6 +391,8 @@ class Reject(models.Model):
     reason = models.CharField(max_length=60)
     field = models.CharField(max_length=100, blank=True)
     detail = models.TextField(blank=True)
+    # Pages are counted in each part of a run; null where the run had one part.
+    part = models.PositiveIntegerField(null=True)
     page = models.BigIntegerField()
     position = models.PositiveIntegerField()
     key = models.CharField(max_length=255, blank=True)
@@ -417,7 +419,13 @@ class Reject(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.reason} on page {self.page}, record {self.position}"
+        return f"{self.reason} on {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Where in its run the record was."""
+        part = "" if self.part is None else f"part {self.part:,}, "
+        return f"{part}page {self.page:,}, record {self.position:,}"
 
 
 class SourceFile(models.Model):
@@ -430,10 +438,14 @@ class SourceFile(models.Model):
     version = models.CharField(max_length=1024)
     size_bytes = models.BigIntegerField(null=True)
     modified_at = models.DateTimeField(null=True)
+    # Those that were read of it, whatever became of them; null for files that were loaded before they were counted.
+    records = models.BigIntegerField(null=True)
     loaded_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
+        verbose_name = "loaded file"
         ordering = ("feed", "name")
+        permissions = (("forget_sourcefile", "Can forget loaded files"),)
         constraints = (models.UniqueConstraint(fields=("feed", "name"), name="ingestion_sourcefile_name_unique"),)
 
     def __str__(self) -> str:

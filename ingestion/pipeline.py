@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from ingestion import breakers, chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping, tracing
 from ingestion.collecting import collect
 from ingestion.drift import Change, Watch
-from ingestion.errors import IngestionError, PartTaken, RetryLater, RunFailed
+from ingestion.errors import IngestionError, NotReady, PartTaken, RetryLater, RunFailed
 from ingestion.feeds import Feed, Plan
 from ingestion.gauging import Gauge
 from ingestion.leases import Lease
@@ -186,7 +186,10 @@ def _fail(part: Part, error: str, drift: Sequence[Change] = ()) -> State:
 
 
 def _postpone(part: Part, error: RetryLater, patient: bool) -> State:
-    log.warning("attempt failed", error=str(error))
+    if isinstance(error, NotReady):
+        log.info("waits for the remote", reason=str(error))
+    else:
+        log.warning("attempt failed", error=str(error))
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
     if not patient:

@@ -28,8 +28,8 @@ FORGET_BATCH: Final = 5_000
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 COLUMNS: Final = (
-    "id", "feed", "run", "reason", "field", "detail", "page", "position", "key", "size_bytes", "digest", "created_at",
-    "resolved_at", "resolution", "raw",
+    "id", "feed", "run", "reason", "field", "detail", "part", "page", "position", "key", "size_bytes", "digest",
+    "created_at", "resolved_at", "resolution", "raw",
 )  # fmt: skip
 
 
@@ -91,6 +91,7 @@ def as_values(reject: Reject) -> dict[str, Any]:
         "reason": reject.reason,
         "field": reject.field or None,
         "detail": reject.detail,
+        "part": reject.part,
         "page": reject.page,
         "position": reject.position,
         "key": reject.key or None,

@@ -83,7 +83,7 @@ def _source(part: Part, feed: Feed, *, wake: bool) -> Source | None:
         if feed.parts is None:
             raise RunFailed("share", "it is a part, and the feed has none now; start another run")
         source = feed.parts.bind(source, part.share)
-    return remembering.informed(source, feed, part)
+    return remembering.informed(source, feed, part, frees_worker=wake)
 
 
 def _asked(source: Source, feed: Feed, start: Mark | None) -> Source:

@@ -1,9 +1,11 @@
 """What is remembered of files: which were loaded in which version, committed with their last rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 from django.db.models.functions import Now
+from django.utils.crypto import salted_hmac
 
 from ingestion import feeds
 from ingestion.cleaning import UNSET
@@ -16,11 +18,21 @@ from ingestion.types import LoadedFile
 log = structlog.get_logger(__name__)
 
 
-def informed(source: Source, feed: Feed, part: Part) -> Source:
-    """Return a feed's source, or its share of a part, told what it wants to know of its feed."""
+def informed(source: Source, feed: Feed, part: Part, *, frees_worker: bool = False) -> Source:
+    """Return a feed's source, or its share of a part, told what it wants to know of its feed.
+
+    Args:
+        frees_worker: let the source end a slice where it would wait for long.
+    """
     if not isinstance(source, InformedSource):
         return source
-    return source.for_feed(_facts(feed, {} if part.run.full else _loaded(part)))
+    facts = _facts(feed, {} if part.run.full else _loaded(part))
+    return source.for_feed(replace(facts, frees_worker=frees_worker, key=_key(part)))
+
+
+def _key(part: Part) -> str:
+    # Of this installation: another one may have a run of the same number, and the same account.
+    return salted_hmac("ingestion.run", f"{part.run_id} {part.number} {part.run.resumes}").hexdigest()[:32]
 
 
 def _loaded(part: Part) -> dict[str, str]:
@@ -51,13 +63,14 @@ def remember(part: Part, files: Sequence[LoadedFile]) -> None:
                 version=file.version,
                 size_bytes=file.size_bytes,
                 modified_at=file.modified_at,
+                records=file.records,
                 loaded_at=Now(),
             )
             for file in latest.values()
         ],
         update_conflicts=True,
         unique_fields=["feed", "name"],
-        update_fields=["run", "version", "size_bytes", "modified_at", "loaded_at"],
+        update_fields=["run", "version", "size_bytes", "modified_at", "records", "loaded_at"],
     )
 
 

@@ -61,6 +61,7 @@ class LoadedFile:
     version: str
     size_bytes: int | None = None
     modified_at: datetime | None = None
+    records: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,13 +7,22 @@ People sync feeds, cancel and resume runs, close breakers, and replay rejects. O
 from django.contrib import admin
 
 from ingestion.admin.feeds import FeedStateAdmin
+from ingestion.admin.files import SourceFileAdmin
 from ingestion.admin.hosts import HostAdmin
 from ingestion.admin.permissions import GuardedActions
 from ingestion.admin.rejects import RejectAdmin
 from ingestion.admin.runs import RunAdmin
 from ingestion.admin.windows import ReadOnlyAdmin
 
-__all__ = ["FeedStateAdmin", "GuardedActions", "HostAdmin", "ReadOnlyAdmin", "RejectAdmin", "RunAdmin"]
+__all__ = [
+    "FeedStateAdmin",
+    "GuardedActions",
+    "HostAdmin",
+    "ReadOnlyAdmin",
+    "RejectAdmin",
+    "RunAdmin",
+    "SourceFileAdmin",
+]
 
 admin.site.site_header = "Ingestion"
 admin.site.site_title = "Ingestion"

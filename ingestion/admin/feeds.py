@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from ingestion import drift
 from ingestion.admin import formats, links
@@ -20,6 +20,7 @@ from ingestion.admin.runs import drift_text, is_active, took
 from ingestion.admin.syncing import sync
 from ingestion.admin.windows import REFRESH_SECONDS, CappedChangeList
 from ingestion.models import FeedState, Run, State
+from ingestion.sources import Files
 
 RECENT_RUNS: Final = 10
 NEVER: Final = "never"
@@ -201,7 +202,11 @@ class FeedStateAdmin(MovingAdmin):
 
     @admin.display(description="history")
     def shown_links(self, state: FeedState) -> str:
-        return format_html("{}<br>{}", links.to_runs(state.pk), links.to_rejects(feed_pk=state.pk))
+        declared = _outlook(state).declared
+        shown = [links.to_runs(state.pk), links.to_rejects(feed_pk=state.pk)]
+        if declared is not None and isinstance(declared.source, Files):
+            shown.append(links.to_files(state.pk))
+        return format_html_join("", "{}<br>", ((link,) for link in shown))
 
     @admin.display(description="watermark")
     def shown_watermark(self, state: FeedState) -> str:

@@ -28,6 +28,10 @@ def to_rejects(text: str = "rejects", *, feed_pk: int | None = None, run_pk: int
     return _link(_listed("reject", feed__id__exact=feed_pk), text)
 
 
+def to_files(feed_pk: int, text: str = "loaded files") -> SafeString:
+    return _link(_listed("sourcefile", feed__id__exact=feed_pk), text)
+
+
 def _listed(model: str, **filters: int | None) -> str:
     query = "&".join(f"{name}={value}" for name, value in filters.items())
     return f"{reverse(f'admin:ingestion_{model}_changelist')}?{query}"

@@ -82,7 +82,10 @@ class RejectAdmin(ReadOnlyAdmin):
     search_help_text = "Words are looked for in the key and the detail."
     fieldsets = (
         (None, {"fields": ("reason", "field", "shown_detail_in_full", "key", "shown_resolution")}),
-        ("Where it was", {"fields": (("shown_feed", "shown_run"), ("shown_page", "position", "shown_created"))}),
+        (
+            "Where it was",
+            {"fields": (("shown_feed", "shown_run"), ("shown_part", "shown_page", "position", "shown_created"))},
+        ),
         ("The record as received", {"fields": ("shown_raw", "shown_size", "digest")}),
     )
     readonly_fields = flatten_fieldsets(fieldsets)
@@ -124,13 +127,17 @@ class RejectAdmin(ReadOnlyAdmin):
     def shown_run(self, reject: Reject) -> str:
         return links.to_run(reject.run_id)
 
+    @admin.display(description="part")
+    def shown_part(self, reject: Reject) -> str:
+        return formats.number(reject.part)
+
     @admin.display(description="page")
     def shown_page(self, reject: Reject) -> str:
         return formats.number(reject.page)
 
     @admin.display(description="where")
     def shown_where(self, reject: Reject) -> str:
-        return formats.two_lines(links.to_run(reject.run_id), f"page {reject.page:,}, record {reject.position:,}")
+        return formats.two_lines(links.to_run(reject.run_id), reject.place)
 
     @admin.display(description="detail")
     def shown_detail(self, reject: Reject) -> str:

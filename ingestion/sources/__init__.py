@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ingestion.sources.each import ForEach
+from ingestion.sources.exports import Export
 from ingestion.sources.files import S3, Csv, Disk, Excel, Facts, FileLimits, Files, Ftp, Json, Ndjson, Sftp, Web, Xml
 from ingestion.sources.graphql import Connection, GraphQL
 from ingestion.sources.json_api import JsonApi
@@ -18,6 +19,7 @@ __all__ = [
     "Csv",
     "Disk",
     "Excel",
+    "Export",
     "Facts",
     "FileLimits",
     "Files",

@@ -142,10 +142,13 @@ class _Crew(Generic[W, T]):
                         if not self._put(stream, made):
                             break
                 except BaseException as error:  # noqa: BLE001 - it is raised again where the stream is taken
-                    stream.error = error
-                with self._changed:
-                    stream.has_ended = True
-                    self._changed.notify_all()
+                    stream.error, tool = error, None
+                    # A tool has its say about the errors of what it is used for: a client hides what it has sent.
+                    stack.__exit__(type(error), error, error.__traceback__)
+                finally:
+                    with self._changed:
+                        stream.has_ended = True
+                        self._changed.notify_all()
 
     def _next(self) -> _Stream[W, T] | None:
         with self._changed:

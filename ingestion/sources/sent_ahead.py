@@ -60,7 +60,8 @@ class SentAhead:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._drop()
-        self._stack.close()
+        # The client leaves what it has sent out of the error.
+        self._stack.__exit__(kind, error, trace)
 
     def answer(self, at: Cursor, asked: Asked) -> tuple[Response, int | None]:
         """Return the answer to the request of the page at a paginator's cursor.

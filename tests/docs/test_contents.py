@@ -96,6 +96,7 @@ def tables_of_arguments():
         (sources.Connection, "`ingestion.sources.Connection`"),
         (sources.ForEach, "`source` has `{parent}` in"),
         (sources.Files, "`ingestion.sources.Files`"),
+        (sources.Export, "it is ready, then its file is read"),
         (sources.Web, "server that tells neither"),
         (sources.S3, "`S3`: a bucket"),
         (sources.Ftp, "right. The version is size"),

@@ -70,6 +70,7 @@ def test_every_example_is_right(module):
             "changes",
             "post",
             "children",
+            "export",
             "graphql",
             "soap",
             "disk",
@@ -206,6 +207,20 @@ def test_links_and_children_of_the_real_jsonplaceholder(module, monkeypatch, tmp
             ]
             stored = model.objects.filter(source=kind).values_list("code", "name")
             assert sorted(stored) == sorted((str(comment["id"]), comment["name"]) for comment in comments)
+
+
+def test_an_export(module, monkeypatch):
+    def answer(request):
+        if request.method == "POST":
+            assert json.loads(request.body) == {"table": "items", "format": "ndjson"}
+            return Reply(status=202, body=b'{"id": 4711}')
+        if request.path == "/exports/4711":
+            return Reply(body=b'{"export": {"state": "completed", "files": ["/files/1", "/files/2"]}}')
+        return Reply(body=json.dumps(ITEMS[int(request.path[-1]) - 1]).encode() + b"\n")
+
+    with Remote(answer) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        sync("examples-export", again=2)
 
 
 def test_files_from_a_folder(module, monkeypatch, tmp_path):

@@ -341,6 +341,29 @@ def test_a_place_that_is_away_for_one_of_them_is_tried_again_later(tmp_path, mon
             list(pages)
 
 
+# Secrets
+
+
+@pytest.mark.parametrize("kind", ["pages", "children"])
+def test_what_was_sent_is_not_said_whichever_thread_finds_the_error(kind):
+    secret = "s3cr3t-0f-the-header"
+
+    def answer(request):
+        if request.path == "/shelves" or request.query.get("_page") == "1":
+            return shelves(request) if kind == "children" else json_pages(photos(90))(request)
+        return Reply(body=f"you sent {request.headers['x-api-key']}".encode())
+
+    with Remote(answer) as remote:
+        headers = {"X-Api-Key": secret}
+        books = children(remote).source
+        source = api(remote, headers=headers)
+        if kind == "children":
+            source = children(remote, source=replace(books, headers=headers))
+        with pytest.raises(RunFailed, match=r"not_json: .*you sent …") as raised:
+            list(at_once(source))
+    assert secret not in f"{raised.value}{raised.value.message}"
+
+
 @pytest.mark.parametrize(
     "make",
     [

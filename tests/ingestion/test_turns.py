@@ -11,10 +11,10 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from ingestion import interventions, pipeline, runs, turns, waking
+from ingestion import interventions, pipeline, quarantine, runs, turns, waking
 from ingestion.errors import AlreadyRunning, PartTaken, RetryLater
 from ingestion.feeds import Mirror, RejectLimit, Replace, Upsert
-from ingestion.models import Part, Run, State, Trigger
+from ingestion.models import Part, Reject, Run, State, Trigger
 from tests.ingestion.catalog import EachList, counts, products, rows, tables_of_runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -280,6 +280,17 @@ def test_rejects_count_over_all_parts(catalog, model):
     summary = catalog.sync(Upsert(model, key="code"), bad, bad, bad, parts=EachList(), reject_limit=limit)
     assert summary["error"].startswith("reject_limit: 3 of 3 records were rejected")
     assert (summary["rejected"], states(Run.objects.get())) == (2, "ssf")
+
+
+def test_a_reject_tells_its_part_where_there_are_several(catalog, model):
+    bad = [{"code": 1, "name": "x" * 30}]
+    catalog.sync(Upsert(model, key="code"), bad, products(2), bad, parts=EachList())
+    found = Reject.objects.order_by("part")
+    assert [reject.place for reject in found] == ["part 1, page 1, record 0", "part 3, page 1, record 0"]
+    assert [quarantine.as_values(reject)["part"] for reject in found] == [1, 3]
+    assert str(found[1]) == "too_long on part 3, page 1, record 0"
+    catalog.sync(Upsert(model, key="code"), bad)
+    assert Reject.objects.latest("pk").place == "page 1, record 0"
 
 
 @pytest.mark.parametrize(("limit", "read"), [(1, 1), (2, 2), (3, 3), (5, 5), (100, 6)])

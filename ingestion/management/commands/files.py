@@ -39,6 +39,7 @@ def _values(file: SourceFile) -> dict[str, Any]:
         "version": file.version,
         "size_bytes": file.size_bytes,
         "modified_at": file.modified_at.isoformat() if file.modified_at else None,
+        "records": file.records,
         "loaded_at": file.loaded_at.isoformat(),
         "run": file.run_id,
     }
@@ -46,4 +47,5 @@ def _values(file: SourceFile) -> dict[str, Any]:
 
 def _line(file: SourceFile) -> str:
     size = "" if file.size_bytes is None else f"{file.size_bytes:,} bytes, "
-    return f"{file.name}: {size}loaded {file.loaded_at:%Y-%m-%d %H:%M:%S} by run {file.run_id}"
+    records = "" if file.records is None else f"{file.records:,} record{'' if file.records == 1 else 's'}, "
+    return f"{file.name}: {size}{records}loaded {file.loaded_at:%Y-%m-%d %H:%M:%S} by run {file.run_id}"

@@ -50,5 +50,6 @@ class Command(BaseCommand):
 
 def _line(reject: Reject) -> str:
     key = f" key {reject.key}" if reject.key else ""
-    where = f"run {reject.run_id} page {reject.page} record {reject.position}{key}"
+    part = "" if reject.part is None else f" part {reject.part}"
+    where = f"run {reject.run_id}{part} page {reject.page} record {reject.position}{key}"
     return f"{where}: {reject.reason} {reject.field}: {reject.detail}"

@@ -31,12 +31,16 @@ class Facts:
         takes_whole: whether a column takes the whole record.
         is_keyed: whether a record that is read again finds its row.
         loaded: the files that were loaded before, and in which version.
+        frees_worker: whether a long wait is better raised than slept through.
+        key: of this part of this run, the same for each of its attempts; empty where there is no run.
     """
 
     fields: frozenset[str] = frozenset()
     takes_whole: bool = False
     is_keyed: bool = True
     loaded: Mapping[str, str] = field(default_factory=dict)
+    frees_worker: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

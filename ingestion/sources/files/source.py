@@ -22,7 +22,7 @@ from ingestion.types import Cursor, LoadedFile, Page, Recall, Record
 
 log = structlog.get_logger(__name__)
 
-_SUFFIXES: Final = {".gz": "gzip", ".zip": "zip"}
+_SUFFIXES: Final[dict[str, Literal["gzip", "zip"]]] = {".gz": "gzip", ".zip": "zip"}
 # Names are remembered in an indexed column; S3 allows no longer ones either.
 _NAME_BYTES: Final = 1024
 
@@ -107,10 +107,11 @@ class NamedFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Turn:
-    """A file that is to be read: from where on, and the cursor behind it."""
+    """A file that is to be read: from where on, how many records came before, and the cursor behind it."""
 
     entry: Entry
     at: Cursor | None
+    records: int | None
     after: Cursor | None
 
 
@@ -188,7 +189,10 @@ class FilesOfFeed:
     def _turns(self, due: list[Entry], cursor: Cursor | None) -> Iterator["_Turn"]:
         for number, entry in enumerate(due, start=1):
             after = {"after": self._selection.order_key(entry), "file": None} if number < len(due) else None
-            yield _Turn(entry=entry, at=self._resumed(entry, cursor), after=after)
+            at = self._resumed(entry, cursor)
+            # A cursor of a version that did not count has no number.
+            records = cursor.get("records") if at is not None and cursor else 0
+            yield _Turn(entry=entry, at=at, records=records, after=after)
 
     def _one_by_one(self, session: Session, turns: Iterable["_Turn"]) -> Iterator["_Piece"]:
         for turn in turns:
@@ -260,15 +264,20 @@ class FilesOfFeed:
         log.warning("file is read again: it was changed", file=entry.name)
         return None
 
+    def _within(self, entry: Entry, at: Cursor, records: int | None) -> Cursor:
+        """Return the cursor of a place inside a file."""
+        begun = {"file": entry.name, "version": entry.version, "at": at, "records": records}
+        return {"after": self._selection.order_key(entry), **begun}
+
     def _check_not_empty(self, *, is_empty: bool) -> None:
         if is_empty and not self._files.may_be_empty:
             raise RunFailed("empty_file", "there is no record in it")
 
     def _pieces(self, turn: "_Turn", session: Session) -> Iterator["_Piece"]:
         """Yield a file's blocks with their cursors, and the file with the last one."""
-        entry, at = turn.entry, turn.at
+        entry, at, records = turn.entry, turn.at, turn.records
         files = self._files
-        compression = files.compression or _compression_of(entry.name)
+        compression = files.compression or compression_of(entry.name)
         offset = files.format.offset(at)
         start = offset if compression == "none" else 0
         steady = Steady(session, entry, offset=start, retry=files.retry, limits=files.limits)
@@ -278,13 +287,13 @@ class FilesOfFeed:
                 stream.skip(offset)
                 for block in files.format.blocks(stream, at, self._facts, files.limits):
                     is_empty = is_empty and not block.records
+                    records = None if records is None else records + len(block.records)
                     if block.following is not None:
-                        begun = {"file": entry.name, "version": entry.version, "at": block.following}
-                        yield _Piece(block=block, following={"after": self._selection.order_key(entry), **begun})
+                        yield _Piece(block=block, following=self._within(entry, block.following, records))
                         continue
                     steady.finish(ends_with_line=compression == "none" and files.format.ends_with_line)
                     self._check_not_empty(is_empty=is_empty)
-                    yield _Piece(block=block, following=turn.after, file=_loaded(entry))
+                    yield _Piece(block=block, following=turn.after, file=_loaded(entry, records))
         except RunFailed as error:
             # Half a file explains most of what can be wrong with one.
             steady.finish()
@@ -293,7 +302,8 @@ class FilesOfFeed:
             steady.close()
 
 
-def _compression_of(name: str) -> str:
+def compression_of(name: str) -> Literal["none", "gzip", "zip"]:
+    """Return how a file of that name is compressed, by its suffix."""
     return next((kind for suffix, kind in _SUFFIXES.items() if name.lower().endswith(suffix)), "none")
 
 
@@ -303,12 +313,16 @@ def _checked(entry: Entry) -> Entry:
     return entry
 
 
-def _loaded(entry: Entry) -> LoadedFile | None:
+def _loaded(entry: Entry, records: int | None) -> LoadedFile | None:
     """Return what is remembered of a file; nothing where its place cannot tell one version from another."""
     if not entry.version:
         return None
     return LoadedFile(
-        name=entry.name, version=entry.version, size_bytes=entry.size_bytes, modified_at=entry.modified_at
+        name=entry.name,
+        version=entry.version,
+        size_bytes=entry.size_bytes,
+        modified_at=entry.modified_at,
+        records=records,
     )
 
 

@@ -43,7 +43,7 @@ class Web:
                 raise ConfigurationError(f"two URLs have the same path, {name}: they would be taken for one file")
             urls[name] = url
         with self._client(urls) as asking, self._client(urls) as reading:
-            yield _Urls(urls, asking, reading)
+            yield Urls(urls, asking, reading)
 
     def _client(self, urls: Mapping[str, str]) -> Client:
         return Client(
@@ -56,7 +56,7 @@ class Web:
         )
 
 
-class _Urls:
+class Urls:
     """Asks with one client what it reads with another: a stream keeps its own."""
 
     def __init__(self, urls: Mapping[str, str], asking: Client, reading: Client) -> None:

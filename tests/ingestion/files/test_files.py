@@ -41,6 +41,26 @@ def test_what_is_remembered_is_committed_with_the_last_rows_of_a_file(shelf):
     assert (known.run_id, known.size_bytes) == (Run.objects.get().pk, (shelf.folder / "a.csv").stat().st_size)
 
 
+def test_the_records_of_a_file_are_counted_whoever_goes_on_with_it(shelf):
+    shelf.write("a.csv", *range(10))
+    (shelf.folder / "b.csv").write_text("code,name\n77,a\nbad,b\n")
+    run = shelf.in_slices(format=Csv(page_bytes=30))
+    assert (run.read, run.rejected) == (12, 1)
+    assert dict(SourceFile.objects.values_list("name", "records")) == {"a.csv": 10, "b.csv": 2}
+
+
+def test_a_cursor_that_did_not_count_leaves_the_number_open(shelf):
+    shelf.write("a.csv", *range(10))
+    part = shelf.begin(format=Csv(page_bytes=30))
+    pipeline.advance(part, slice_seconds=0)
+    cursor = Part.objects.get().cursor
+    del cursor["records"]
+    Part.objects.update(cursor=cursor)
+    while pipeline.advance(part, slice_seconds=0) == State.QUEUED:
+        pass
+    assert (shelf.codes(), SourceFile.objects.get().records) == ([*range(10)], None)
+
+
 def test_only_files_that_were_loaded_to_their_end_are_remembered(shelf):
     shelf.write("a.csv", 1, 2, 3)
     shelf.sync(dry_run=True)
@@ -227,7 +247,7 @@ def test_a_forgotten_file_is_read_again(shelf, capsys):
     shelf.write("a.csv", 1)
     shelf.sync()
     call_command("files", "shelf")
-    assert capsys.readouterr().out.startswith("a.csv: 22 bytes, loaded ")
+    assert capsys.readouterr().out.startswith("a.csv: 22 bytes, 1 record, loaded ")
     call_command("files", "shelf", forget=["a.csv", "b.csv"])
     assert capsys.readouterr().out == "shelf: forgot 1 of 2 files\n"
     assert counts(shelf.sync()) == {"read": 1, "unchanged": 1}
