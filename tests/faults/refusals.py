@@ -69,6 +69,42 @@ def _locked(trial: Trial) -> None:
 
 
 @case(14)
+def _deadlock(trial: Trial) -> None:
+    """Somebody else updates rows of a chunk in another order, until PostgreSQL has ended a chunk with a deadlock."""
+    around = trial.around
+    with around.workers() as [worker]:
+        around.fresh()
+        around.verdict(around.trigger())
+        # Every row differs, so that each is written.
+        around.query("UPDATE faults_record SET payload = 'another'")
+        run = around.trigger()
+        trial.runs += 2
+        other = around.connect()
+        with contextlib.closing(other), other.cursor() as cursor:
+            # Whose check comes first is refused: not this one's.
+            cursor.execute("SET deadlock_timeout = '30s'; SET lock_timeout = '20s'")
+            ends = [1, 100]
+            while "deadlock detected" not in worker.log and not around.has_ended(run):
+                ends.reverse()
+                cross(around, cursor, around.read(run) // 100 * 100 + 600, *ends)
+        assert "deadlock detected" in worker.log, "there was no deadlock"
+        trial.recovered.append(around.recovery_seconds(run))
+        around.verdict(run)
+
+
+def cross(around: Surroundings, cursor: Any, before: int, first: int, second: int) -> None:
+    """Write one row of a page to come, wait for a chunk that wants it, and then write another row of that page."""
+    write = "UPDATE faults_record SET size = size WHERE source = 'alpha' AND number = %s"
+    blocked = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+    cursor.execute("BEGIN")
+    cursor.execute(write, [before + first])
+    with contextlib.suppress(AssertionError):  # the run has come to its end
+        wait_until(lambda: around.query(blocked), seconds=5, what="a chunk that wants the row")
+    cursor.execute(write, [before + second])
+    cursor.execute("COMMIT")
+
+
+@case(14)
 def _read_only(trial: Trial) -> None:
     """As in a failover: all sessions end, and for 8 s the database takes no writes."""
     around = trial.around
