@@ -1,8 +1,10 @@
-"""A table of products and a feed for it, for whoever asks for them."""
+"""A table of products and feeds for it, for whoever asks for them."""
 
 import pytest
+import stamina
 
 from tests.ingestion.catalog import Catalog, table_of
+from tests.ingestion.shop import Shop
 
 
 @pytest.fixture
@@ -14,3 +16,18 @@ def catalog(monkeypatch):
 def model():
     with table_of() as model:
         yield model
+
+
+@pytest.fixture
+def shop(monkeypatch, model):
+    """Five pages, and the feed that reads them."""
+    shop = Shop(monkeypatch, model, 5)
+    with shop.remote:
+        yield shop
+
+
+@pytest.fixture
+def no_waiting():
+    """Try each request once, without the pauses of production."""
+    with stamina.set_testing(True, attempts=1, cap=True):
+        yield

@@ -1,7 +1,6 @@
 """Pages that are as the last successful run loaded them are skipped; whenever that could be wrong, they are not."""
 
 import pytest
-import stamina
 from django.db import connection, transaction
 
 from ingestion import quarantine
@@ -12,22 +11,7 @@ from ingestion.signals import chunk_committed
 from tests.ingestion.catalog import COLUMNS, counts, products, table_of
 from tests.ingestion.shop import Shop, somebody
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-PAGES = 5
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=1, cap=True):
-        yield
-
-
-@pytest.fixture
-def shop(monkeypatch, model):
-    shop = Shop(monkeypatch, model, PAGES)
-    with shop.remote:
-        yield shop
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_waiting")]
 
 
 def test_the_second_of_two_equal_runs_skips_every_page_and_accounts_for_every_record(shop):
@@ -185,7 +169,7 @@ def test_a_partitioned_table_is_looked_at_with_its_partitions(monkeypatch):
             "CREATE TABLE one PARTITION OF photos_order FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
             "CREATE TABLE other PARTITION OF photos_order FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
         )
-        shop = Shop(monkeypatch, model, PAGES)
+        shop = Shop(monkeypatch, model, 5)
         with shop.remote:
             assert [shop.skipped(), shop.skipped()] == [0, 5]
             cursor.execute("DELETE FROM one")

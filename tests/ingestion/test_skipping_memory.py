@@ -1,7 +1,6 @@
 """What is remembered of a page that can be skipped, and what makes another page of it."""
 
 import pytest
-import stamina
 from django.db import connection
 
 from ingestion import pipeline, runs
@@ -11,25 +10,8 @@ from ingestion.models import Memory, Reject, State, Trigger
 from ingestion.pagination import PageNumber
 from ingestion.sources import JsonApi
 from tests.ingestion.catalog import COLUMNS, counts, products
-from tests.ingestion.shop import Shop
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-PAGES = 5
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=1, cap=True):
-        yield
-
-
-@pytest.fixture
-def shop(monkeypatch, model):
-    shop = Shop(monkeypatch, model, PAGES)
-    with shop.remote:
-        yield shop
-
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_waiting")]
 
 # What is remembered of a page
 

@@ -4,30 +4,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import stamina
 
 from ingestion import interventions, runs
 from ingestion.models import Memory, RememberedPages, Run, State, Trigger
 from ingestion.parts import PageRanges, Windows
 from tests.ingestion.catalog import counts, products
-from tests.ingestion.shop import Shop, somebody
+from tests.ingestion.shop import somebody
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-PAGES = 5
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=1, cap=True):
-        yield
-
-
-@pytest.fixture
-def shop(monkeypatch, model):
-    shop = Shop(monkeypatch, model, PAGES)
-    with shop.remote:
-        yield shop
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_waiting")]
 
 
 def test_slices_go_on_skipping_and_remember_together(shop):
