@@ -28,6 +28,7 @@ NOT_OURS = {
     "PATH",
     "HOME",
     "LANG",
+    "LD_PRELOAD",
     "DJANGO_SETTINGS_MODULE",
     "PYTHONPATH",
     "UP_STARTED_AT",
