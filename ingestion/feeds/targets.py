@@ -140,6 +140,7 @@ def table_of(target: Target, db_columns: dict[str, str], key: Collection[str]) -
         key=tuple(column for name, column in db_columns.items() if name in key),
         insert_only=tuple(_column(model, name) for name in insert_only),
         fixed=((mark.column, None if mark.deleted == "now()" else False),) if mark else (),
+        documents=tuple(db_columns[name] for name in db_columns if _is_document(model, name)),
         serial=next((db_columns[name] for name in db_columns if _is_serial(model, name)), None),
     )
 
@@ -171,6 +172,10 @@ def _column(model: type[models.Model], name: str) -> str:
         return str(model._meta.get_field(name).column)  # type: ignore[union-attr]  # one without a column is no field
     except (LookupError, AttributeError):
         raise ConfigurationError(f"{model._meta.label} has no column {name!r}") from None
+
+
+def _is_document(model: type[models.Model], name: str) -> bool:
+    return isinstance(model._meta.get_field(name), models.JSONField)
 
 
 def _is_serial(model: type[models.Model], name: str) -> bool:

@@ -40,7 +40,7 @@ def receive(response: httpx.Response, where: str, limits: Limits, connections: I
 
 
 def _parts(response: httpx.Response, where: str, encoding: str, received: "_Received") -> Iterator[bytes]:
-    parts = received.counted(response.iter_raw())
+    parts = received.counted(iter(response.stream))  # type: ignore[arg-type]  # the client is not asynchronous
     if encoding in ("", "identity"):
         return parts
     try:

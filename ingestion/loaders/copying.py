@@ -1,13 +1,18 @@
 """COPY into tables, and what belongs around it in a transaction. The caller owns the transaction."""
 
+import os
+import socket
 from collections.abc import Mapping
 
 from psycopg2 import sql
 
 from ingestion.loaders.tables import Cursor, Loaded, Stream, Table, names
 
-# Characters psycopg2 asks the stream for at once; its default of 8 KiB makes 30 times as many calls.
-READ_SIZE = 256 * 1024
+# Characters psycopg2 asks the stream for at once; its default of 8 KiB makes eight times as many calls.
+READ_SIZE = 64 * 1024
+# What the kernel may hold of the stream for the server. With its default of a Unix socket, 208 KiB, the server has read
+# it all before this thread has its turn at the interpreter again.
+SEND_BUFFER = 1024 * 1024
 # How long a chunk waits for somebody else's lock, and for one statement, before it fails and is tried again.
 LOCK_TIMEOUT = "10s"
 STATEMENT_TIMEOUT = "10min"
@@ -53,12 +58,19 @@ def append(cursor: Cursor, table: Table, stream: Stream) -> Loaded:
     return Loaded(stored=stored, inserted=stored)
 
 
-def copy(cursor: Cursor, target: sql.Identifier, columns: tuple[str, ...], stream: Stream) -> int:
+def copy(
+    cursor: Cursor,
+    target: sql.Identifier,
+    columns: tuple[str, ...],
+    stream: Stream,
+    options: sql.Composable = sql.SQL(""),  # noqa: B008 - never changed
+) -> int:
     """COPY the lines into a table and return how many rows the server stored.
 
     Raises as `append` does.
     """
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(target, names(columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN{}").format(target, names(columns), options)
+    _widen(cursor)
     try:
         with cursor.db.wrap_database_errors:  # Django wraps execute and fetch itself, but not COPY
             cursor.copy_expert(statement, stream, READ_SIZE)
@@ -68,6 +80,13 @@ def copy(cursor: Cursor, target: sql.Identifier, columns: tuple[str, ...], strea
             raise stream.error from None
         raise
     return cursor.rowcount
+
+
+def _widen(cursor: Cursor) -> None:
+    """Let the kernel hold more of the stream; of a TCP connection it knows best itself how much."""
+    with socket.socket(fileno=os.dup(cursor.connection.fileno())) as connected:
+        if connected.family == socket.AF_UNIX:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
 
 def check_constraints(cursor: Cursor) -> None:

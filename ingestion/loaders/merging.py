@@ -268,6 +268,16 @@ def _differs(table: Table, other: str) -> sql.Composable:
         for name, value in table.fixed
     ]
     if table.compared:
-        mine, theirs = (sql.SQL("ROW({})").format(names(table.compared, name)) for name in ("target", other))
-        fixed.append(sql.SQL("({}) IS DISTINCT FROM ({})").format(mine, theirs))
+        plain = [name for name in table.compared if name not in table.documents]
+        if plain:
+            mine, theirs = (sql.SQL("ROW({})").format(names(plain, name)) for name in ("target", other))
+            fixed.append(sql.SQL("({}) IS DISTINCT FROM ({})").format(mine, theirs))
+        # PostgreSQL compares jsonb value by value, which takes longer than all other columns; equal bytes need no look.
+        fixed += [
+            sql.SQL("(ROW({mine})::record *<> ROW({theirs})::record AND {mine} IS DISTINCT FROM {theirs})").format(
+                mine=sql.Identifier("target", name), theirs=sql.Identifier(other, name)
+            )
+            for name in table.compared
+            if name in table.documents
+        ]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(fixed)) if fixed else sql.SQL("FALSE")

@@ -35,6 +35,7 @@ class Table:
     Args:
         insert_only: columns that are written with a new row and never compared or updated.
         fixed: columns outside the lines, with the value that every loaded row has in them.
+        documents: columns of jsonb.
         serial: the column of the key or others whose sequence has to keep up with the values loaded.
     """
 
@@ -43,6 +44,7 @@ class Table:
     key: tuple[str, ...] = ()
     insert_only: tuple[str, ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
+    documents: tuple[str, ...] = ()
     serial: str | None = None
 
     @property

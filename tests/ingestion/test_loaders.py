@@ -14,7 +14,7 @@ from ingestion.streams import StringIteratorIO
 
 pytestmark = pytest.mark.django_db
 
-TABLE = Table(name='odd "Name"', columns=("Key", "value", "doc"), key=("Key",))
+TABLE = Table(name='odd "Name"', columns=("Key", "value", "doc"), key=("Key",), documents=("doc",))
 
 
 @pytest.fixture
@@ -79,8 +79,15 @@ def test_columns_the_feed_does_not_own_stay(cursor):
 
 
 def test_json_that_differs_only_in_form_is_unchanged(cursor):
-    upsert(cursor, TABLE, [(1, "a", '{"x": 1, "y": 2}')])
-    assert counts(upsert(cursor, TABLE, [(1, "a", '{ "y":2,\n"x":1 }')])) == (1, 0, 0, 1, 0)
+    upsert(cursor, TABLE, [(1, "a", '{"x": 1, "y": 2.0}')])
+    assert counts(upsert(cursor, TABLE, [(1, "a", '{ "y":2.00,\n"x":1 }')])) == (1, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("before", "after"), [("[]", None), (None, "[]"), (None, "null"), ("[1]", "[2]")])
+def test_json_that_differs_is_written(cursor, before, after):
+    upsert(cursor, TABLE, [(1, "a", before)])
+    assert counts(upsert(cursor, TABLE, [(1, "a", after)])) == (1, 0, 1, 0, 0)
+    assert counts(upsert(cursor, TABLE, [(1, "a", after)])) == (1, 0, 0, 1, 0)
 
 
 def test_upsert_of_nothing_counts_nothing(cursor):
