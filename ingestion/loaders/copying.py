@@ -84,7 +84,7 @@ def copy(
 
 def _widen(cursor: Cursor) -> None:
     """Let the kernel hold more of the stream; of a TCP connection it knows best itself how much."""
-    with socket.socket(fileno=os.dup(cursor.connection.fileno())) as connected:
+    with socket.socket(fileno=os.dup(cursor.db.connection.fileno())) as connected:
         if connected.family == socket.AF_UNIX:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
