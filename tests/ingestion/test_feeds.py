@@ -136,6 +136,7 @@ def test_the_photos_feed_resolves_to_what_its_model_knows():
         name="photos",
         columns=("remote_id", "album_id", "title", "url", "thumbnail_url", "raw_data"),
         key=("remote_id",),
+        documents=("raw_data",),
     )
     assert plan.using == "default"
 

@@ -82,7 +82,7 @@ def statements(shop, pages):
     shop.pages = [products(2 * number, 2 * number + 1) for number in range(1, pages + 1)]
     with CaptureQueriesContext(connection) as captured:
         shop.sync(chunk_bytes=1)
-    assert len([query for query in captured if 'ingestion_run"' in query["sql"]]) > pages
+    assert len([query for query in captured if "UPDATE ingestion_run" in query["sql"]]) == pages
     return sum("ingestion_runtraces" in query["sql"] for query in captured)
 
 

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from celery import current_app
 from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
@@ -30,8 +31,13 @@ def refuse_the_third(part: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _wakes(settings):
+def _wakes(settings, transactional_db):
+    """Count from nothing: no message of another test in the queue, and no entry of its deleted parts in an index."""
     woken.clear()
+    with current_app.connection_for_write() as broker:
+        broker.default_channel.queue_purge("ingestion")
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE ingestion_part CASCADE")
     settings.INGESTION_WAKE = "tests.ingestion.test_waking.record_wake"
 
 
@@ -149,8 +155,6 @@ def test_the_end_of_a_part_wakes_no_part_that_has_a_message():
 
 def test_while_many_messages_wait_no_part_gets_a_second_one(monkeypatch):
     """A worker that is busy for minutes is no reason to fill the queue: but a part without a message gets one."""
-    from celery import current_app
-
     part = queued()
     Part.objects.update(woken_at=Now() - timedelta(hours=1))
     assert Run.objects.count() == 1
