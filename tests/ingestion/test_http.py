@@ -2,53 +2,16 @@
 
 import gzip
 import itertools
-import logging
 import socket
-import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import LONGEST_WAIT, Client, Limits, Retry
+from ingestion.errors import RetryLater, RunFailed
+from ingestion.http import Client, Limits, Retry
 from ingestion.http.targets import Targets
-from ingestion.http.waiting import retry_after
+from tests.ingestion.http_getting import CHUNKED, GOOD, HEAD, QUICK, fails, get, gives_up, trickle
 from tests.remote import Raw, Remote, Reply, in_turn
-
-QUICK = Retry(attempts=3, wait_initial=timedelta(milliseconds=1), wait_max=timedelta(milliseconds=2))
-SHORT = Limits(
-    silence=timedelta(seconds=0.2), deadline=timedelta(seconds=0.6), connect=timedelta(seconds=5), bytes_per_second=0
-)
-# Far beyond what the limits above allow, also on a loaded machine.
-PATIENCE_SECONDS = 20
-GOOD = Reply(body=b'[{"id":1}]')
-
-
-def get(url, params=None, *, retry=QUICK, limits=Limits(), headers=None):  # noqa: B008 - a frozen value
-    with Client(retry=retry, limits=limits, headers=headers or {}) as client:
-        return client.get(url, params or {})
-
-
-def gives_up(answer, **options):
-    """Return the RetryLater, and how often the remote was asked."""
-    with Remote(answer) as remote:
-        started = time.monotonic()
-        with pytest.raises(RetryLater) as raised:
-            get(remote.url, **options)
-        assert time.monotonic() - started < PATIENCE_SECONDS
-    return raised.value, len(remote.requests)
-
-
-def fails(answer, **options):
-    with Remote(answer) as remote:
-        with pytest.raises(RunFailed) as raised:
-            get(remote.url, **options)
-        assert len(remote.requests) == 1
-    return raised.value
-
 
 # A good response
 
@@ -202,10 +165,6 @@ def test_a_host_that_does_not_exist_is_tried_again():
         get("http://no-such-host.invalid/")
 
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
 @pytest.mark.parametrize(
     "broken",
     [
@@ -247,75 +206,6 @@ def test_a_body_longer_than_its_length_is_tried_again_and_never_taken(long):
     postponed, tries = gives_up(long)
     assert tries == 3
     assert "more behind the end" in str(postponed)
-
-
-# Time
-
-
-@pytest.mark.parametrize(
-    "silent",
-    [
-        Raw([], end="silence"),
-        Raw([b"HTTP/1.1 200 OK\r\nContent-"], end="silence"),
-        Raw([HEAD + b"Content-Length: 10\r\n\r\n[]"], end="silence"),
-        Raw([CHUNKED + b"2\r\n[]\r\n"], end="silence"),
-        Raw([HEAD + b"\r\n[]"], end="silence"),
-    ],
-    ids=lambda raw: repr(b"".join(raw.blocks)[:60]),
-)
-def test_a_server_that_falls_silent_is_left(silent):
-    postponed, tries = gives_up(silent, limits=SHORT, retry=Retry(attempts=1))
-    assert tries == 1
-    assert "ReadTimeout" in str(postponed)
-
-
-def trickle(start, block):
-    def blocks():
-        yield start
-        while True:
-            time.sleep(0.05)
-            yield block
-
-    return lambda request: Raw(blocks())
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        trickle(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
-        trickle(b"HTTP/1.1 200 OK\r\n", b"X-More: x\r\n"),
-        trickle(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        trickle(HEAD + b"Content-Length: 1000000\r\n\r\n", b" "),
-        trickle(CHUNKED, b"1\r\n \r\n"),
-        trickle(HEAD + b"\r\n", b" "),
-    ],
-    ids=["header", "headers", "continue", "length", "chunked", "until closed"],
-)
-def test_a_trickle_ends_at_the_deadline(answer):
-    postponed, tries = gives_up(answer, limits=SHORT, retry=Retry(attempts=1))
-    assert tries == 1
-    assert "not complete after 0.6 s" in str(postponed)
-
-
-def test_the_client_goes_on_after_a_deadline():
-    slow = Raw(itertools.chain([HEAD + b"\r\n"], slowly(b" ", times=100)))
-    with Remote(in_turn(slow, GOOD)) as remote:
-        assert get(remote.url, limits=SHORT).body == GOOD.body
-
-
-def slowly(block, *, times):
-    for _ in range(times):
-        time.sleep(0.05)
-        yield block
-
-
-def test_a_deadline_that_was_kept_has_no_effect_on_what_comes_later():
-    with Remote(GOOD) as remote, Client(limits=SHORT) as client:
-        ends_at = time.monotonic() + 1.5
-        while time.monotonic() < ends_at:
-            assert client.get(remote.url, {}).body == GOOD.body
-            time.sleep(0.1)
-        assert remote.accepted == 1
 
 
 # Size and encoding
@@ -375,174 +265,3 @@ def test_a_slow_body_ends_at_the_least_rate():
 def test_no_encoding_may_be_said(encoding):
     with Remote(Reply(body=b"[]", headers={"Content-Encoding": encoding})) as remote:
         assert get(remote.url).body == b"[]"
-
-
-# Retry-After
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_waits_as_long_as_the_remote_asks(status):
-    asked_to_wait = Reply(status, headers={"Retry-After": "1"})
-    with Remote(in_turn(asked_to_wait, GOOD)) as remote:
-        started = time.monotonic()
-        assert get(remote.url).body == GOOD.body
-        assert time.monotonic() - started >= 1
-
-
-def test_waits_until_the_date_the_remote_names():
-    # Two seconds ahead, because the header has no fractions.
-    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
-    asked_to_wait = Reply(503, headers={"Retry-After": format_datetime(at, usegmt=True)})
-    with Remote(in_turn(asked_to_wait, GOOD)) as remote:
-        assert get(remote.url).body == GOOD.body
-    assert datetime.now(UTC) >= at
-
-
-def test_a_long_wait_is_not_slept_through():
-    postponed, tries = gives_up(Reply(429, headers={"Retry-After": "61"}))
-    assert tries == 1
-    assert postponed.wait == timedelta(seconds=61)
-    assert "(1 try)" in str(postponed)
-
-
-def test_a_date_far_away_is_not_slept_through():
-    at = datetime.now(UTC) + timedelta(minutes=10)
-    postponed, tries = gives_up(Reply(503, headers={"Retry-After": format_datetime(at, usegmt=True)}))
-    assert tries == 1
-    assert timedelta(minutes=9) < postponed.wait <= timedelta(minutes=10)
-
-
-def test_a_short_wait_that_did_not_help_is_passed_on():
-    postponed, tries = gives_up(Reply(429, headers={"Retry-After": "1"}), retry=Retry(attempts=2))
-    assert tries == 2
-    assert postponed.wait == timedelta(seconds=1)
-
-
-def test_a_wait_of_nothing_does_not_hammer():
-    retry = Retry(attempts=2, wait_initial=timedelta(seconds=0.5), wait_max=timedelta(seconds=0.5))
-    started = time.monotonic()
-    gives_up(Reply(429, headers={"Retry-After": "0"}), retry=retry)
-    assert time.monotonic() - started >= 0.5
-
-
-@pytest.mark.parametrize(
-    ("text", "wait"),
-    [
-        (None, None),
-        ("0", timedelta(0)),
-        ("7", timedelta(seconds=7)),
-        ("86400", timedelta(days=1)),
-        ("86401", LONGEST_WAIT),
-        ("9" * 5000, LONGEST_WAIT),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_WAIT),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", timedelta(0)),
-        ("Wed, 21 Oct 2015 07:28:00 -0000", timedelta(0)),
-        ("Wednesday, 21-Oct-15 07:28:00 GMT", timedelta(0)),
-        ("", None),
-        ("soon", None),
-        ("-5", None),
-        ("1.5", timedelta(seconds=1.5)),
-        ("0.25", timedelta(seconds=0.25)),
-        ("9" * 5000 + ".5", LONGEST_WAIT),
-        ("9999-12-31T23:59:59Z", LONGEST_WAIT),
-        ("2015-10-21T07:28:00", timedelta(0)),
-        ("1.", None),
-        (".5", None),
-        ("1.5.2", None),
-        ("1e9", None),
-        ("5, 10", None),
-        ("٣", None),
-        ("²", None),
-        ("Mon, 32 Foo 99999", None),
-    ],
-)
-def test_reads_seconds_and_dates(text, wait):
-    assert retry_after(text) == wait
-
-
-@given(st.text(max_size=40) | st.from_regex(r"(\w{3}, )?\d+ \w{3} \d+ \d+:\d+:\d+ ([+-]\d+|GMT)", fullmatch=True))
-def test_whatever_a_header_says_it_is_a_bounded_wait_or_none(text):
-    wait = retry_after(text)
-    assert wait is None or timedelta(0) <= wait <= LONGEST_WAIT
-
-
-# Secrets
-
-SECRET = "hush-9f8e7d"
-
-
-@pytest.fixture
-def logged(caplog):
-    """Collect everything that any library logs, as the project's settings let it through."""
-    caplog.set_level(logging.DEBUG)
-    return caplog
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        GOOD,
-        Reply(500),
-        Reply(404),
-        Reply(302, headers={"Location": "/"}),
-        Raw([]),
-        Raw([HEAD + b"Content-Length: 9\r\n\r\n"]),
-    ],
-    ids=["good", "500", "404", "302", "no answer", "cut"],
-)
-def test_no_secret_of_the_url_or_a_header_is_shown(answer, logged):
-    with Remote(answer) as remote:
-        host = remote.url.removeprefix("http://")
-        url = f"http://{SECRET}-user:{SECRET}-password@{host}/photos?key={SECRET}#{SECRET}"
-        message = ""
-        try:
-            get(url, {"token": SECRET}, headers={"X-Api-Key": SECRET})
-        except (RetryLater, RunFailed) as error:
-            message = f"{error} {error!r} {error.__cause__!r} {error.__context__!r}"
-    assert remote.requests[0].headers["x-api-key"] == SECRET
-    assert remote.queries[0] == {"key": SECRET, "token": SECRET}
-    shown = message + logged.text + repr([record.__dict__ for record in logged.records])
-    assert "/photos" in shown
-    assert SECRET not in shown
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"http://user:{SECRET}/x@host/photos",
-        f"http://user:{SECRET}@[::1/photos",
-        f"user:{SECRET}@host/photos",
-        f"//user:{SECRET}@host/photos",
-        f"ftp://user:{SECRET}@host/photos",
-        f"http://user:{SECRET}@/photos",
-        f"http://host\n/{SECRET}",
-        f"http://a..b/photos?key={SECRET}",
-        f"/photos?key={SECRET}",
-        f"photos-{SECRET}",
-        "http://",
-        "",
-    ],
-)
-def test_a_url_that_cannot_be_requested_is_a_mistake_of_the_feed_and_not_shown(url, logged):
-    with pytest.raises(ConfigurationError) as raised:
-        get(url, {"page": "1"})
-    error = raised.value
-    assert "expected http://host/path" in str(error)
-    assert SECRET not in f"{error} {error!r} {error.__cause__!r} {logged.text}"
-    assert error.__suppress_context__
-
-
-@pytest.mark.parametrize("value", ["\n", "\r\nX-Evil: 1", "\x00", "é", " ", "\t", "\x7f"])
-def test_a_header_that_cannot_be_sent_is_a_mistake_of_the_feed_and_not_shown(value, logged):
-    with Remote(GOOD) as remote:
-        with pytest.raises(ConfigurationError, match="header X-Api-Key") as raised:
-            get(remote.url, headers={"X-Api-Key": SECRET + value})
-        assert remote.requests == []
-    assert SECRET not in f"{raised.value} {raised.value!r} {logged.text}"
-
-
-@pytest.mark.parametrize("value", ["", "x", "Bearer a.b-c_d~e+f/g==", 'W/"tag"', "two words", "tab\tinside"])
-def test_usual_header_values_are_sent(value):
-    with Remote(GOOD) as remote:
-        get(remote.url, headers={"X-Value": value})
-    assert remote.requests[0].headers["x-value"] == value
