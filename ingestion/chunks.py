@@ -14,11 +14,11 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ingestion import (
+    attempts,
     endings,
     ledger,
     loaders,
     remembering,
-    runs,
     sightings,
     skipping,
     sqlstates,
@@ -121,7 +121,7 @@ def _is_committed(chunk: Chunk, part: Part, connection: BaseDatabaseWrapper) -> 
         if found is not None and found[0] == chunk.following and (found[1] in ENDED) == (chunk.following is None):
             log.info("the reply to COMMIT was lost, the commit was not")
             return True
-        runs.renew(part)
+        attempts.renew(part)
     return False
 
 
@@ -173,7 +173,7 @@ def _load(
     if chunk.following is None:
         if run.reads_everything and ending.state == State.SUCCEEDED:
             _conclude(run, part, plan, memory)
-        runs.end(part, ending.state, error=ending.error)
+        attempts.end(part, ending.state, error=ending.error)
     if differences is not None:
         differences.extend(loaded.sample)
     log.debug("chunk loaded", pages=counts.pages, read=counts.read, written=counts.inserted + counts.updated)

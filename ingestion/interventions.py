@@ -10,7 +10,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from ingestion import endings, feeds, loaders, runs, sqlstates, turns, waking
+from ingestion import attempts, endings, feeds, loaders, runs, sqlstates, turns, waking
 from ingestion.errors import AlreadyRunning, WrongState
 from ingestion.models import ACTIVE, ENDED, TURN, Memory, Outcome, Part, Run, State, Trigger
 
@@ -68,7 +68,7 @@ def _cancel(run_id: int, error: str) -> tuple[Run, bool]:
         next_attempt_at=None,
         waiting_for="",
     )
-    runs.close_attempts(parts, Outcome.CANCELLED, error)
+    attempts.close(parts, Outcome.CANCELLED, error)
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED, finished_at=Now(), error=error)
     return _locked(run_id), True
 

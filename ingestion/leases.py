@@ -7,13 +7,13 @@ from typing import Final, Self
 import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
-from ingestion import runs, sqlstates
+from ingestion import attempts, sqlstates
 from ingestion.errors import PartTaken
 from ingestion.models import Part
 
 log = structlog.get_logger(__name__)
 
-# Well below runs.LEASE: three renewals may fail before anybody takes the part over.
+# Well below attempts.LEASE: three renewals may fail before anybody takes the part over.
 RENEW_SECONDS: Final = 5.0
 # A renewal that hangs must not keep the slice from ending; its thread is a daemon.
 JOIN_SECONDS: Final = 2.0
@@ -65,7 +65,7 @@ class Lease:
 
     def _renew_once(self) -> None:
         try:
-            runs.renew(self._part)
+            attempts.renew(self._part)
         except (DatabaseError, InterfaceError) as error:
             # The slice meets the same database, and knows what to do about it.
             log.debug("could not renew the lease", error=sqlstates.message(error))

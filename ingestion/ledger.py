@@ -8,7 +8,7 @@ from django.db import router
 from django.db.models.functions import Now
 from psycopg2.extras import Json
 
-from ingestion import runs
+from ingestion import attempts
 from ingestion.cleaning import key_text
 from ingestion.errors import PartTaken, RetryLater
 from ingestion.models import Part, Reject, Resolution, Run
@@ -74,7 +74,7 @@ def commit(  # noqa: PLR0913 - what a chunk commits, by keyword
     values = {
         "part": part.pk,
         "epoch": part.epoch,
-        "lease": runs.LEASE,
+        "lease": attempts.LEASE,
         "after": _json(part.cursor),
         "cursor": _json(cursor),
         "highest": _json(highest),
@@ -82,7 +82,7 @@ def commit(  # noqa: PLR0913 - what a chunk commits, by keyword
     }
     advanced = list(Run.objects.raw(_ADVANCE, values, using=router.db_for_write(Run)))
     if not advanced:
-        if runs.owned(part).exists():
+        if attempts.owned(part).exists():
             raise RetryLater("the database has lost its latest commits, as after a crash; they are done again")
         raise PartTaken(f"{part} was taken over or cancelled")
     run: Run = advanced[0]

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingestion import breakers, chunks, feeds, reading, remembering, runs, sightings, sqlstates, stopping, tracing
+from ingestion import attempts, breakers, chunks, claims, feeds, reading, sightings, sqlstates, stopping, tracing
 from ingestion.collecting import collect
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, NotReady, PartTaken, RetryLater, RunFailed
@@ -24,6 +24,7 @@ from ingestion.loaders import Difference
 from ingestion.models import ACTIVE, Part, Run, State, Trigger
 from ingestion.prefetch import END, End, Prefetcher
 from ingestion.preparation import MOST_REJECTS, Prepared, Preparer
+from ingestion.remembering import tidy
 from ingestion.skipping import Recollection
 from ingestion.types import Page
 from ingestion.writing import reasons
@@ -50,7 +51,7 @@ def advance(part_id: int, *, slice_seconds: float) -> State:
     Raises:
         PartTaken: somebody else advances the part; nothing was done, or what was done was rolled back.
     """
-    return advance_claimed(runs.claim(part_id), slice_seconds=slice_seconds)
+    return advance_claimed(claims.claim(part_id), slice_seconds=slice_seconds)
 
 
 def advance_claimed(
@@ -127,14 +128,14 @@ def _advance(
             state = chunks.load_nothing(part, plan, memory)
             breakers.note_success(unheard)
             return _tidied(part, feed, state)
-    runs.release(part)
+    attempts.release(part)
     return State.QUEUED
 
 
 def _tidied(part: Part, feed: Feed, state: State) -> State:
     if state == State.SUCCEEDED:
         # A dry run's transaction is rolled back, and then nothing is cleared away either.
-        transaction.on_commit(partial(remembering.tidy, feed, part))
+        transaction.on_commit(partial(tidy, feed, part))
     return state
 
 
@@ -180,7 +181,7 @@ def _next_page(ahead: Prefetcher[Prepared], lease: Lease) -> Prepared | End | No
 def _fail(part: Part, error: str, drift: Sequence[Change] = ()) -> State:
     log.warning("run failed", error=error)
     with transaction.atomic():
-        runs.end(part, State.FAILED, error=error)
+        attempts.end(part, State.FAILED, error=error)
         sightings.record_failed(part, drift)
     return State.FAILED
 
@@ -194,13 +195,13 @@ def _postpone(part: Part, error: RetryLater, patient: bool) -> State:
         connection.close_if_unusable_or_obsolete()
     if not patient:
         if not connection.in_atomic_block:
-            runs.blame_host(part, reason=str(error), blames=error.blames)
+            attempts.blame_host(part, reason=str(error), blames=error.blames)
         return _fail(part, str(error))
     limit = feeds.get(part.run.feed.name).attempts
-    given_up_at = time.monotonic() + runs.LEASE.total_seconds()
+    given_up_at = time.monotonic() + attempts.LEASE.total_seconds()
     while True:
         try:
-            return runs.retry_later(part, reason=str(error), wait=error.wait, limit=limit, blames=error.blames)
+            return attempts.retry_later(part, reason=str(error), wait=error.wait, limit=limit, blames=error.blames)
         except (DatabaseError, InterfaceError) as refused:
             # Mostly the database that was the reason for the wait. Unwritten, the part would stay owned for a lease.
             if connection.in_atomic_block or not sqlstates.is_transient(refused) or time.monotonic() > given_up_at:
@@ -244,12 +245,12 @@ def run_here(  # noqa: PLR0913 - the options of the command, by keyword
     """
     if not dry_run:
         with transaction.atomic():
-            part = runs.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser(), limit=limit)
+            part = claims.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser(), limit=limit)
             _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift, full=full)
         _advance_all(part)
         return Report(summary=_summary(part))
     with transaction.atomic():
-        part = runs.rehearse(name, by=getpass.getuser(), limit=limit)
+        part = claims.rehearse(name, by=getpass.getuser(), limit=limit)
         _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift, full=full)
         differences: list[Difference] = []
         _advance_all(part, differences)
@@ -273,7 +274,7 @@ def _advance_all(part: Part | None, differences: list[Difference] | None = None)
         try:
             advance_claimed(part, patient=False, differences=differences)
         except KeyboardInterrupt:
-            runs.interrupt(part)
+            attempts.interrupt(part)
             return
         except PartTaken:
             if not Run.objects.filter(pk=part.run_id, state=State.CANCELLED).exists():
@@ -284,7 +285,7 @@ def _advance_all(part: Part | None, differences: list[Difference] | None = None)
 
 def _next_part(run_id: int) -> Part | None:
     """Claim the next part of a run, waiting for those that others advance; None when the run has ended."""
-    while (part := runs.claim_next(run_id)) is None:
+    while (part := claims.claim_next(run_id)) is None:
         if not Run.objects.filter(pk=run_id, state__in=ACTIVE).exists():
             return None
         time.sleep(POLL_SECONDS)

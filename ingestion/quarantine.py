@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Length, Now
 
-from ingestion import chunks, feeds, runs
+from ingestion import chunks, claims, feeds, runs
 from ingestion.collecting import Chunk
 from ingestion.errors import AlreadyRunning
 from ingestion.feeds import Plan, RejectLimit
@@ -60,7 +60,7 @@ def _replay(plan: Plan, batch: Sequence[Reject], by: str) -> Run:
     run, created = runs.request(plan.feed.name, trigger=Trigger.REPLAY, by=by, wake_workers=False)
     if not created:
         raise AlreadyRunning(f"{runs.already_running(run)}; replay when it has ended")
-    part: Part = runs.claim(run.parts.get().pk)
+    part: Part = claims.claim(run.parts.get().pk)
     records = [msgspec.Raw(bytes(reject.raw)) for reject in batch]
     page = Page(number=1, records=records, size_bytes=sum(map(len, records)), following=None)
     chunks.load(Chunk(pages=[Preparer(plan.columns, plan.feed.rules)(page)]), part, plan)

@@ -12,7 +12,7 @@ from django.db import connection as database
 from kombu import Producer
 from kombu.pools import producers
 
-from ingestion import runs, stopping, waking
+from ingestion import attempts, stopping, waking
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ def _producer() -> AbstractContextManager[Producer]:
 
 def wake_due() -> int:
     """Wake every part that is due and unowned; return how many. Safe in any number of copies."""
-    runs.free_abandoned()
+    attempts.free_abandoned()
     if not waking.is_due():
         return 0
     due = waking.due_parts(again=not _is_backlogged())

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from ingestion import runs, waking
+from ingestion import attempts, claims, runs, waking
 from ingestion.feeds import Feed, Upsert
 from ingestion.models import FeedState, Run, State, Trigger
 from ingestion.pagination import SinglePage
@@ -61,8 +61,8 @@ def act(client: Client, *feeds: FeedState, action: str = "sync_now"):
 
 
 def end(run: Run) -> None:
-    part = runs.claim(run.parts.get().pk)
-    runs.end(part, State.SUCCEEDED)
+    part = claims.claim(run.parts.get().pk)
+    attempts.end(part, State.SUCCEEDED)
 
 
 def test_the_action_starts_a_run_in_the_name_of_the_user(feed):

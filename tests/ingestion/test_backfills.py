@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 
 from ingestion import backfills, interventions, pipeline, runs, waking
-from ingestion.errors import ConfigurationError, PartTaken
+from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken
 from ingestion.models import FeedState, Run, State, Trigger
 from ingestion.pagination import SinglePage
 from ingestion.parts import Windows
@@ -112,7 +112,7 @@ def test_a_backfill_is_not_resumed_beside_another_one(remote):
     first = request()
     interventions.cancel(first.pk)
     request()
-    with pytest.raises(runs.AlreadyRunning, match="backfill of photos is already running"):
+    with pytest.raises(AlreadyRunning, match="backfill of photos is already running"):
         interventions.resume(first.pk)
 
 

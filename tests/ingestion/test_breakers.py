@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from ingestion import breakers, pipeline, runs
+from ingestion import breakers, claims, pipeline, runs
 from ingestion.errors import PartTaken, WrongState
 from ingestion.http import Limits, Retry
 from ingestion.models import Host, Part, Run, State, Trigger
@@ -123,9 +123,9 @@ def test_one_part_probes_at_a_time_and_each_failure_makes_the_pause_longer(remot
     for probes, seconds in enumerate((20, 40, 80, 160, 300, 300), start=1):
         end_pause()
         prober, waiting = parts[probes % 2], parts[1 - probes % 2]
-        part = runs.claim(prober.pk)
+        part = claims.claim(prober.pk)
         with pytest.raises(PartTaken, match="waits for its host 127"):
-            runs.claim(waiting.pk)
+            claims.claim(waiting.pk)
         assert pipeline.advance_claimed(part) == State.WAITING
         host = Host.objects.get()
         assert (host.probes, pause(host), host.probe) == (probes, seconds, None)
@@ -144,7 +144,7 @@ def test_of_many_that_come_at_once_one_is_let_through():
     def claim(part):
         together.wait(30)
         try:
-            return runs.claim(part.pk).pk
+            return claims.claim(part.pk).pk
         except PartTaken:
             return None
         finally:
@@ -174,16 +174,16 @@ def test_a_probe_whose_process_dies_is_over_with_its_lease():
     parts = [queued(), queued("others")]
     fail(3, parts[0])
     end_pause()
-    runs.claim(parts[0].pk)
+    claims.claim(parts[0].pk)
     assert attempt(parts[1]) is None
     Part.objects.filter(pk=parts[0].pk).update(leased_until=Now() - timedelta(seconds=1))
     Part.objects.filter(pk=parts[1].pk).update(next_attempt_at=Now())
-    assert runs.claim(parts[1].pk).state == State.RUNNING
+    assert claims.claim(parts[1].pk).state == State.RUNNING
     assert Host.objects.get().probe_id == parts[1].pk
 
 
 def test_what_was_under_way_when_the_host_was_given_up_burns_no_attempt(remote):
-    under_way = runs.claim(queued("others").pk)
+    under_way = claims.claim(queued("others").pk)
     fail(3, queued())
     assert pipeline.advance_claimed(under_way) == State.WAITING
     host = Host.objects.get()
@@ -298,7 +298,7 @@ def test_closed_by_hand_its_feeds_are_due_at_once(caplog):
     host = Host.objects.get()
     assert (host.opened_at, host.failures, host.closed_by) == (None, 0, "ada")
     assert "ada" in caplog.text
-    assert runs.claim(part.pk).attempts == 3
+    assert claims.claim(part.pk).attempts == 3
     with pytest.raises(WrongState, match=r"the breaker of 127\.0\.0\.1 is not open"):
         breakers.close(HOST, by="ada")
     with pytest.raises(WrongState, match="is not open"):
@@ -350,7 +350,7 @@ def test_the_admin_lists_hosts_and_closes_breakers_for_those_who_may():
     assert all(text in listed.text for text in ('<span class="state state-failed">open</span>', "503", HOST))
     Host.objects.update(probe_at=Now())
     Part.objects.update(next_attempt_at=Now())
-    runs.claim(part.pk)
+    claims.claim(part.pk)
     page = client.get(f"{HOSTS}{host.pk}/change/")
     assert '<span class="state state-running">half-open</span>' in page.text
     close = {"action": "close_breakers", "index": "0", "select_across": "0", "_selected_action": [host.pk]}

@@ -7,7 +7,7 @@ import pytest
 import stamina
 from django.core.management import CommandError, call_command
 
-from ingestion import runs
+from ingestion import claims, runs
 from ingestion.models import Run, Trigger
 from photos.feeds import PHOTOS
 from photos.models import Photo
@@ -106,7 +106,7 @@ def test_ingest_of_an_unknown_feed_names_the_known_ones():
 
 
 def test_ingest_of_a_feed_that_runs_elsewhere_says_since_when():
-    runs.request_and_claim("photos", trigger=Trigger.COMMAND)
+    claims.request_and_claim("photos", trigger=Trigger.COMMAND)
     with pytest.raises(CommandError, match="photos is already running since"):
         call_command("ingest", "photos")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from django.db import transaction
 
-from ingestion import drift, pipeline, quarantine, runs, sightings
+from ingestion import claims, drift, pipeline, quarantine, runs, sightings
 from ingestion.management.commands.ingest import describe
 from ingestion.models import FeedState, Part, Reject, Run, State, Trigger
 from photos import feeds
@@ -175,7 +175,7 @@ def test_what_parts_saw_at_the_same_time_is_merged(sync):
     """Two slices that learned different fields, committed one after the other in either order."""
     sync(photos(10))
     run, _ = runs.request("photos", trigger=Trigger.COMMAND, wake_workers=False)
-    part = runs.claim(run.parts.get().pk)
+    part = claims.claim(run.parts.get().pk)
     one = {"fields": {"size": {"types": {"number": 3}}, "id": {"types": {"number": 1}}}}
     other = {"fields": {"colour": {"types": {"text": 2}}, "size": {"types": {"number": 7}}}}
     for shape in (one, other, one):

@@ -10,7 +10,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
-from ingestion import interventions, pipeline, runs, turns, waking
+from ingestion import attempts, claims, interventions, pipeline, runs, turns, waking
 from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
 from ingestion.feeds import Feed, Upsert
 from ingestion.models import Part, Run, State, Trigger
@@ -45,10 +45,10 @@ def queued(name: str) -> Part:
 
 
 def test_the_second_run_of_a_group_waits_queued_and_says_for_whom():
-    orders, stock = runs.claim(queued("orders").pk), queued("stock")
+    orders, stock = claims.claim(queued("orders").pk), queued("stock")
     why = f"waits for its turn in group erp: run {orders.run_id} of orders is running"
     with pytest.raises(GroupBusy, match=why):
-        runs.claim(stock.pk)
+        claims.claim(stock.pk)
     stock.refresh_from_db()
     assert (stock.state, stock.waiting_for, stock.attempts, stock.epoch) == ("queued", why, 0, 0)
     assert Run.objects.get(pk=stock.run_id).state == "queued"
@@ -56,18 +56,18 @@ def test_the_second_run_of_a_group_waits_queued_and_says_for_whom():
 
 def test_other_groups_and_feeds_without_one_do_not_wait():
     for name in ("orders", "mails", "photos"):
-        assert runs.claim(queued(name).pk).state == "running"
+        assert claims.claim(queued(name).pk).state == "running"
 
 
 def test_a_run_that_waits_for_its_turn_is_woken_when_it_has_come_and_not_before():
-    orders, stock = runs.claim(queued("orders").pk), queued("stock")
+    orders, stock = claims.claim(queued("orders").pk), queued("stock")
     assert waking.due_parts() == []
     with pytest.raises(PartTaken):
-        runs.claim(stock.pk)
+        claims.claim(stock.pk)
     assert dispatch.wake_due() == 0
-    runs.end(orders, State.SUCCEEDED)
+    attempts.end(orders, State.SUCCEEDED)
     assert waking.due_parts(beside=orders.pk) == [stock.pk]
-    assert runs.claim(stock.pk).waiting_for == ""
+    assert claims.claim(stock.pk).waiting_for == ""
 
 
 def test_the_slice_that_ends_a_run_wakes_the_next_of_the_group():
@@ -78,63 +78,63 @@ def test_the_slice_that_ends_a_run_wakes_the_next_of_the_group():
 
 
 def test_the_oldest_has_its_turn_first():
-    holder, older, younger = runs.claim(queued("orders").pk), queued("stock"), queued("prices")
-    runs.end(holder, State.SUCCEEDED)
+    holder, older, younger = claims.claim(queued("orders").pk), queued("stock"), queued("prices")
+    attempts.end(holder, State.SUCCEEDED)
     assert waking.due_parts() == [older.pk]
     with pytest.raises(GroupBusy, match=f"run {older.run_id} of stock was asked for before"):
-        runs.claim(younger.pk)
+        claims.claim(younger.pk)
     again = queued("orders")
-    runs.end(runs.claim(older.pk), State.SUCCEEDED)
+    attempts.end(claims.claim(older.pk), State.SUCCEEDED)
     with pytest.raises(GroupBusy, match=f"run {younger.run_id} of prices was asked for before"):
-        runs.claim(again.pk)
+        claims.claim(again.pk)
 
 
 def test_a_run_that_waits_for_its_next_attempt_lets_others_go_and_is_next_when_its_time_has_come():
-    orders, stock, prices = runs.claim(queued("orders").pk), queued("stock"), queued("prices")
-    runs.retry_later(orders, reason="503", wait=timedelta(hours=1), limit=5)
-    stock = runs.claim(stock.pk)
+    orders, stock, prices = claims.claim(queued("orders").pk), queued("stock"), queued("prices")
+    attempts.retry_later(orders, reason="503", wait=timedelta(hours=1), limit=5)
+    stock = claims.claim(stock.pk)
     with pytest.raises(GroupBusy):
-        runs.claim(orders.pk, now=True)
+        claims.claim(orders.pk, now=True)
     Part.objects.filter(pk=orders.pk).update(next_attempt_at=Now())
-    runs.end(stock, State.SUCCEEDED)
+    attempts.end(stock, State.SUCCEEDED)
     with pytest.raises(GroupBusy, match=f"run {orders.run_id} of orders was asked for before"):
-        runs.claim(prices.pk)
+        claims.claim(prices.pk)
     assert waking.due_parts() == [orders.pk]
-    assert runs.claim(orders.pk).attempts == 2
+    assert claims.claim(orders.pk).attempts == 2
 
 
 def test_between_two_slices_the_group_is_kept():
-    orders, stock = runs.claim(queued("orders").pk), queued("stock")
-    runs.release(orders)
+    orders, stock = claims.claim(queued("orders").pk), queued("stock")
+    attempts.release(orders)
     with pytest.raises(GroupBusy):
-        runs.claim(stock.pk)
-    assert runs.claim(orders.pk).epoch == 2
+        claims.claim(stock.pk)
+    assert claims.claim(orders.pk).epoch == 2
 
 
 def test_a_cancelled_run_gives_its_turn_away():
-    orders, stock = runs.claim(queued("orders").pk), queued("stock")
+    orders, stock = claims.claim(queued("orders").pk), queued("stock")
     interventions.cancel(orders.run_id)
     assert waking.due_parts() == [stock.pk]
-    assert runs.claim(stock.pk).state == "running"
+    assert claims.claim(stock.pk).state == "running"
 
 
 def test_parts_of_one_run_share_its_turn():
-    part = runs.claim(queued("orders").pk)
+    part = claims.claim(queued("orders").pk)
     Part.objects.filter(pk=part.pk).update(share=None)
     (second,) = turns.divide(part, [{"list": 0}, {"list": 1}], at_once=2)
     assert waking.due_parts() == [second]
-    assert runs.claim(second).state == "running"
+    assert claims.claim(second).state == "running"
 
 
 def test_the_database_itself_keeps_the_second_one_out():
-    runs.claim(queued("orders").pk)
+    claims.claim(queued("orders").pk)
     stock = queued("stock")
     with pytest.raises(IntegrityError, match="one_running_per_group"), transaction.atomic():
         Run.objects.filter(pk=stock.run_id).update(state=State.RUNNING)
 
 
 def test_a_foreground_run_says_whose_turn_it_is_and_leaves_nothing_behind():
-    orders = runs.claim(queued("orders").pk)
+    orders = claims.claim(queued("orders").pk)
     why = f"stock waits for its turn in group erp: run {orders.run_id} of orders is running"
     with pytest.raises(AlreadyRunning, match=why):
         pipeline.run_here("stock")
@@ -166,7 +166,7 @@ class Crew:
     def take(self, chance):
         queued = list(Part.objects.filter(state=State.QUEUED).values_list("pk", flat=True))
         try:
-            part = runs.claim(chance.choice(queued or [0]))
+            part = claims.claim(chance.choice(queued or [0]))
         except PartTaken:
             return
         with self.lock:
@@ -175,7 +175,7 @@ class Crew:
         time.sleep(chance.random() / 100)
         with self.lock:
             self.inside -= 1
-        runs.end(part, State.SUCCEEDED)
+        attempts.end(part, State.SUCCEEDED)
 
 
 def test_many_workers_and_a_busy_group_never_overlap_and_all_get_their_turn():

@@ -9,7 +9,7 @@ import pytest
 import stamina
 from django.db.models.functions import Now
 
-from ingestion import interventions, pipeline, runs, waking
+from ingestion import claims, interventions, pipeline, runs, waking
 from ingestion.errors import ConfigurationError, NotReady, RunFailed
 from ingestion.feeds import Append, Feed, Upsert
 from ingestion.http import Retry, Transport
@@ -183,7 +183,7 @@ def test_a_worker_that_dies_while_it_waits_is_replaced_and_waits_for_the_same_ex
         part = begin()
         assert pipeline.advance(part, slice_seconds=60) == State.WAITING
         Part.objects.update(next_attempt_at=Now())
-        taken = runs.claim(part)  # and never comes back
+        taken = claims.claim(part)  # and never comes back
         Part.objects.update(leased_until=Now() - timedelta(seconds=1))
         office.state = ""
         assert pipeline.advance(part, slice_seconds=60) == State.SUCCEEDED

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from ingestion import hosts, runs, turns, waking
+from ingestion import attempts, claims, hosts, runs, turns, waking
 from ingestion.errors import ConfigurationError, PartTaken
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.pagination import SinglePage
@@ -67,26 +67,26 @@ def parts(monkeypatch, settings):
     feed = replace(PHOTOS, parts=PageRanges(pages=1), parts_at_once=6)
     monkeypatch.setattr("photos.feeds.PHOTOS", feed)
     run, _ = runs.request("photos", trigger=Trigger.COMMAND, wake_workers=False)
-    first = runs.claim(run.parts.get().pk)
+    first = claims.claim(run.parts.get().pk)
     turns.divide(first, [{"first": n} for n in range(6)], at_once=6)
-    runs.release(first)
+    attempts.release(first)
     return list(run.parts.order_by("number").values_list("pk", flat=True))
 
 
 def test_a_part_waits_while_its_host_has_no_room(settings, parts):
     settings.PARTS_PER_HOST = 2
-    taken = [runs.claim(part) for part in parts[:2]]
+    taken = [claims.claim(part) for part in parts[:2]]
     with pytest.raises(PartTaken, match=r"waits for room at api\.example\.com"):
-        runs.claim(parts[2])
+        claims.claim(parts[2])
     waiting = Part.objects.get(pk=parts[2])
     assert (waiting.state, waiting.attempts) == ("waiting", 0)
     assert waiting.waiting_for == "as much is read from api.example.com already as PARTS_PER_HOST=2 allows"
     assert parts[2] not in waking.due_parts()
     Part.objects.filter(pk=parts[2]).update(next_attempt_at=Now())
-    runs.release(taken[0])
-    assert runs.claim(parts[2]).attempts == 1
+    attempts.release(taken[0])
+    assert claims.claim(parts[2]).attempts == 1
     with pytest.raises(PartTaken):
-        runs.claim(parts[3])
+        claims.claim(parts[3])
 
 
 def test_a_part_takes_as_much_room_as_it_has_requests_at_once(settings, monkeypatch, parts):
@@ -95,13 +95,13 @@ def test_a_part_takes_as_much_room_as_it_has_requests_at_once(settings, monkeypa
     settings.PARTS_PER_HOST = 8
     assert hosts.at_once(source) == 3
     for part in parts[:2]:
-        runs.claim(part)
+        claims.claim(part)
     with pytest.raises(PartTaken, match="waits for room"):
-        runs.claim(parts[2])
+        claims.claim(parts[2])
     settings.PARTS_PER_HOST = 9
     with pytest.raises(PartTaken, match="not due"):
-        runs.claim(parts[2])
-    assert runs.claim(parts[3]).state == State.RUNNING
+        claims.claim(parts[2])
+    assert claims.claim(parts[3]).state == State.RUNNING
     settings.PARTS_PER_HOST = 2
     assert hosts.at_once(source) == 2
     settings.PARTS_PER_HOST = 0
@@ -110,9 +110,9 @@ def test_a_part_takes_as_much_room_as_it_has_requests_at_once(settings, monkeypa
 
 def test_parts_of_the_dead_take_no_room(settings, parts):
     settings.PARTS_PER_HOST = 1
-    runs.claim(parts[0])
+    claims.claim(parts[0])
     Part.objects.filter(pk=parts[0]).update(leased_until=Now() - timedelta(seconds=1))
-    assert runs.claim(parts[1]).state == State.RUNNING
+    assert claims.claim(parts[1]).state == State.RUNNING
 
 
 def test_parts_that_are_claimed_at_the_same_time_do_not_exceed_the_limit(settings, parts):
@@ -122,7 +122,7 @@ def test_parts_that_are_claimed_at_the_same_time_do_not_exceed_the_limit(setting
     def claim(part):
         together.wait(30)
         try:
-            return runs.claim(part).state
+            return claims.claim(part).state
         except PartTaken:
             return None
         finally:
@@ -136,15 +136,15 @@ def test_parts_that_are_claimed_at_the_same_time_do_not_exceed_the_limit(setting
 
 def test_other_hosts_and_no_limit_have_room(settings, parts):
     settings.PARTS_PER_HOST = 1
-    runs.claim(parts[0])
+    claims.claim(parts[0])
     Run.objects.update(host="elsewhere.example.com")
     with pytest.raises(PartTaken):
-        runs.claim(parts[1])
+        claims.claim(parts[1])
     settings.PARTS_PER_HOST = 0
-    assert [runs.claim(part).state for part in parts[2:]] == ["running"] * 4
+    assert [claims.claim(part).state for part in parts[2:]] == ["running"] * 4
 
 
 def test_whoever_runs_a_feed_by_hand_does_not_wait(settings, parts):
     settings.PARTS_PER_HOST = 1
-    runs.claim(parts[0])
-    assert runs.claim(parts[1], now=True).state == State.RUNNING
+    claims.claim(parts[0])
+    assert claims.claim(parts[1], now=True).state == State.RUNNING

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from ingestion import interventions, ledger, pipeline, runs, waking
+from ingestion import attempts, claims, interventions, ledger, pipeline, runs, waking
 from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken, RetryLater, RunFailed, WrongState
 from ingestion.feeds import Append, Mirror, Replace, Upsert
 from ingestion.models import Part, Run, State, Trigger
@@ -37,12 +37,12 @@ def queued(name: str = "photos") -> Part:
 
 
 def claimed() -> Part:
-    return runs.claim(queued().pk)
+    return claims.claim(queued().pk)
 
 
 def waiting() -> Part:
     part = claimed()
-    runs.retry_later(part, reason="503", wait=timedelta(hours=1), limit=5)
+    attempts.retry_later(part, reason="503", wait=timedelta(hours=1), limit=5)
     return part
 
 
@@ -57,7 +57,7 @@ def test_cancel_ends_a_run_in_every_active_state_and_frees_its_feed(make):
     )  # fmt: skip
     assert waking.due_parts() == []
     with pytest.raises(PartTaken):
-        runs.claim(part.pk, now=True)
+        claims.claim(part.pk, now=True)
     assert runs.request("photos", trigger=Trigger.COMMAND)[1]
 
 
@@ -92,7 +92,7 @@ def test_a_foreground_run_that_is_cancelled_reports_it(catalog, model):
 @pytest.mark.parametrize("end", [State.SUCCEEDED, State.FAILED])
 def test_cancel_of_a_run_that_has_ended_says_how(end):
     part = claimed()
-    runs.end(part, end)
+    attempts.end(part, end)
     with pytest.raises(WrongState, match=f"run {part.run_id} of photos has ended already: {end}"):
         interventions.cancel(part.run_id)
 
@@ -259,7 +259,7 @@ def test_the_owner_from_before_the_cancel_has_no_say_after_the_resume():
     zombie = claimed()
     interventions.cancel(zombie.run_id)
     interventions.resume(zombie.run_id)
-    runs.claim(zombie.pk)
+    claims.claim(zombie.pk)
     with pytest.raises(PartTaken), transaction.atomic():
         ledger.commit(zombie, cursor={"page": 9}, counts=Counts(), rejections=[])
     assert Part.objects.get().cursor is None
@@ -267,7 +267,7 @@ def test_the_owner_from_before_the_cancel_has_no_say_after_the_resume():
 
 def failed() -> Run:
     part = claimed()
-    runs.end(part, State.FAILED, error="because")
+    attempts.end(part, State.FAILED, error="because")
     return part.run
 
 
@@ -282,7 +282,7 @@ def test_resume_is_refused_while_another_run_of_the_feed_is_active():
 def test_resume_is_refused_when_a_later_run_has_read_everything():
     run = failed()
     later = claimed()
-    runs.end(later, State.SUCCEEDED)
+    attempts.end(later, State.SUCCEEDED)
     with pytest.raises(WrongState, match=f"run {later.run_id} has read everything since; trigger a new one"):
         interventions.resume(run.pk)
 
@@ -292,7 +292,7 @@ def test_a_later_run_that_failed_or_only_replayed_does_not_matter():
     failed()
     replay = claimed()
     Run.objects.filter(pk=replay.run_id).update(trigger=Trigger.REPLAY)
-    runs.end(replay, State.SUCCEEDED)
+    attempts.end(replay, State.SUCCEEDED)
     assert interventions.resume(run.pk).state == "queued"
 
 
@@ -302,7 +302,7 @@ def test_a_later_run_that_failed_or_only_replayed_does_not_matter():
 def test_resume_of_a_run_that_did_not_end_badly_is_refused(state, why):
     part = claimed()
     if state == State.SUCCEEDED:
-        runs.end(part, state)
+        attempts.end(part, state)
     with pytest.raises(WrongState, match=f"run {part.run_id} of photos cannot be resumed: {why}"):
         interventions.resume(part.run_id)
 

@@ -5,8 +5,8 @@ from django.db import connection, models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from ingestion import pipeline, quarantine, runs
-from ingestion.errors import RunFailed
+from ingestion import attempts, claims, pipeline, quarantine, runs
+from ingestion.errors import PartTaken, RunFailed
 from ingestion.feeds import Mirror, Replace, SoftDelete
 from ingestion.models import FeedState, Part, Reject, State, Trigger
 from tests.ingestion.catalog import counts, execute, products, rows, table_of, tables_of_runs, trigger, written
@@ -51,7 +51,7 @@ def test_a_run_that_was_killed_in_the_middle_is_taken_over_with_what_it_has_seen
     def take_over(number):
         if number == 3 and zombie:
             Part.objects.update(leased_until=Now())
-            taken.append(runs.claim(zombie.pop().pk))
+            taken.append(claims.claim(zombie.pop().pk))
             connection.close()
 
     taken: list[Part] = []
@@ -60,8 +60,8 @@ def test_a_run_that_was_killed_in_the_middle_is_taken_over_with_what_it_has_seen
     part = run.parts.get()
     for _ in range(2):
         assert pipeline.advance(part.pk, slice_seconds=0) == State.QUEUED
-    zombie.append(runs.claim(part.pk))
-    with pytest.raises(runs.PartTaken):
+    zombie.append(claims.claim(part.pk))
+    with pytest.raises(PartTaken):
         pipeline.advance_claimed(zombie[0])
     assert pipeline.advance_claimed(taken[0]) == State.SUCCEEDED
     run.refresh_from_db()
@@ -227,7 +227,7 @@ def test_tables_of_a_failed_run_are_kept_until_the_next_one(catalog, model):
     run, _ = runs.request("catalog", trigger=Trigger.COMMAND, wake_workers=False)
     part = run.parts.get()
     assert pipeline.advance(part.pk, slice_seconds=0) == State.QUEUED
-    runs.end(runs.claim(part.pk), State.FAILED, error="no")
+    attempts.end(claims.claim(part.pk), State.FAILED, error="no")
     feed = FeedState.objects.get(name="catalog").pk
     assert tables_of_runs() == [f"ingestion_keys_{feed}_{run.pk}"]
     assert catalog.sync(target, products(1))["state"] == "succeeded"

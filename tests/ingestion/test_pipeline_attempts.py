@@ -9,7 +9,7 @@ import stamina
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from ingestion import pipeline, runs
+from ingestion import claims, pipeline, runs
 from ingestion.errors import AlreadyRunning, PartTaken
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.streams import StringIteratorIO
@@ -69,14 +69,14 @@ def test_a_zombie_cannot_commit_what_was_taken_over(settings):
 
     with Remote(json_pages(photos(2000), overrides={2: slow})) as remote:
         settings.PHOTOS_API_URL = remote.url
-        zombie = runs.request_and_claim("photos", trigger=Trigger.COMMAND)
+        zombie = claims.request_and_claim("photos", trigger=Trigger.COMMAND)
 
         def take_over():
             served.wait(10)
             while not Photo.objects.exists():
                 pass
             Part.objects.update(leased_until=Now() - timedelta(seconds=1))
-            runs.claim(zombie.pk)
+            claims.claim(zombie.pk)
             go_on.set()
             connection.close()
 
@@ -97,7 +97,7 @@ def test_a_transient_failure_waits_for_another_attempt_when_a_worker_advances(se
         part = run.parts.get()
         assert "503" in part.waiting_for
         remote.answer = json_pages(photos(2500))
-        assert pipeline.advance_claimed(runs.claim(part.pk, now=True)) == State.SUCCEEDED
+        assert pipeline.advance_claimed(claims.claim(part.pk, now=True)) == State.SUCCEEDED
     run.refresh_from_db()
     assert counts(run.summary()) == {"read": 2500, "inserted": 2500}
 
@@ -118,7 +118,7 @@ def test_a_part_that_always_kills_its_worker_fails_after_a_bounded_number_of_att
     run, _ = runs.request("photos", trigger=Trigger.COMMAND, wake_workers=False)
     part = run.parts.get()
     for _ in range(5):
-        runs.claim(part.pk)  # and then the process is gone
+        claims.claim(part.pk)  # and then the process is gone
         Part.objects.update(leased_until=Now() - timedelta(seconds=1))
     assert pipeline.advance(part.pk, slice_seconds=60) == State.FAILED
     run.refresh_from_db()
@@ -126,7 +126,7 @@ def test_a_part_that_always_kills_its_worker_fails_after_a_bounded_number_of_att
 
 
 def test_a_foreground_run_of_a_feed_that_is_advanced_elsewhere_says_so(sync):
-    runs.request_and_claim("photos", trigger=Trigger.COMMAND)
+    claims.request_and_claim("photos", trigger=Trigger.COMMAND)
     with Remote(json_pages([])) as remote, pytest.raises(AlreadyRunning):
         sync(remote)
     assert remote.requests == []
@@ -157,5 +157,5 @@ def test_ctrl_c_inside_copy_ends_the_run_as_cancelled(sync, monkeypatch):
 def test_a_dry_run_does_not_stand_in_the_way_of_a_real_run(settings):
     with Remote(json_pages(photos(20))) as remote, transaction.atomic():
         settings.PHOTOS_API_URL = remote.url
-        runs.rehearse("photos")
+        claims.rehearse("photos")
         assert runs.request("photos", trigger=Trigger.ADMIN, wake_workers=False)[1]

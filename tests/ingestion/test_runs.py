@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from ingestion import ledger, owners, runs, waking
+from ingestion import attempts, claims, ledger, owners, runs, waking
 from ingestion.errors import AlreadyRunning, ConfigurationError, PartTaken, RetryLater
 from ingestion.models import ACTIVE, ENDED, FeedState, Part, Reject, Run, State, Trigger
 from ingestion.types import Counts, Rejection
@@ -40,12 +40,12 @@ def queued() -> Part:
 
 
 def claimed() -> Part:
-    return runs.claim(queued().pk)
+    return claims.claim(queued().pk)
 
 
 def take_over(part: Part) -> Part:
     Part.objects.filter(pk=part.pk).update(leased_until=Now() - timedelta(seconds=1))
-    return runs.claim(part.pk)
+    return claims.claim(part.pk)
 
 
 def test_every_state_is_either_active_or_an_end():
@@ -79,7 +79,7 @@ def test_the_database_itself_refuses_a_green_run_that_does_not_add_up():
     part = claimed()
     Run.objects.filter(pk=part.run_id).update(read=2, inserted=1)
     with pytest.raises(IntegrityError, match="succeeded_adds_up"):
-        runs.end(part, State.SUCCEEDED)
+        attempts.end(part, State.SUCCEEDED)
 
 
 def test_request_of_an_unknown_feed_names_the_known_ones():
@@ -105,7 +105,7 @@ def test_claim_raises_the_epoch_and_leases_the_part():
 def test_an_owned_part_cannot_be_claimed():
     part = claimed()
     with pytest.raises(PartTaken):
-        runs.claim(part.pk)
+        claims.claim(part.pk)
 
 
 def test_an_expired_lease_can_be_taken_over_and_fences_the_old_owner_out():
@@ -113,15 +113,15 @@ def test_an_expired_lease_can_be_taken_over_and_fences_the_old_owner_out():
     new = take_over(zombie)
     assert new.epoch == 2
     with pytest.raises(PartTaken):
-        runs.renew(zombie)
+        attempts.renew(zombie)
     with pytest.raises(PartTaken):
         ledger.commit(zombie, cursor={"n": 1}, counts=Counts(read=5), rejections=[])
     with pytest.raises(PartTaken):
-        runs.release(zombie)
+        attempts.release(zombie)
     with pytest.raises(PartTaken):
-        runs.retry_later(zombie, reason="x", wait=None, limit=5)
+        attempts.retry_later(zombie, reason="x", wait=None, limit=5)
     with pytest.raises(PartTaken):
-        runs.end(zombie, State.SUCCEEDED)
+        attempts.end(zombie, State.SUCCEEDED)
     assert (Run.objects.get().read, Part.objects.get().cursor) == (0, None)
 
 
@@ -157,23 +157,23 @@ def test_commit_goes_on_only_from_where_the_chunk_begins(begins, stored):
 
 def test_waiting_part_is_due_only_when_its_time_has_come():
     part = claimed()
-    assert runs.retry_later(part, reason="503", wait=timedelta(hours=1), limit=5) == State.WAITING
+    assert attempts.retry_later(part, reason="503", wait=timedelta(hours=1), limit=5) == State.WAITING
     part.refresh_from_db()
     assert part.next_attempt_at - part.run.requested_at > timedelta(minutes=59)
     assert (part.waiting_for, Run.objects.get().state) == ("503", "waiting")
     assert waking.due_parts() == []
     with pytest.raises(PartTaken):
-        runs.claim(part.pk)
+        claims.claim(part.pk)
     Part.objects.update(next_attempt_at=Now())
-    assert runs.claim(part.pk).attempts == 2
+    assert claims.claim(part.pk).attempts == 2
 
 
 def test_a_part_without_progress_fails_after_its_limit():
     part = claimed()
     for _ in range(2):
-        assert runs.retry_later(part, reason="503", wait=None, limit=3) == State.WAITING
-        part = runs.claim(part.pk, now=True)
-    assert runs.retry_later(part, reason="503", wait=None, limit=3) == State.FAILED
+        assert attempts.retry_later(part, reason="503", wait=None, limit=3) == State.WAITING
+        part = claims.claim(part.pk, now=True)
+    assert attempts.retry_later(part, reason="503", wait=None, limit=3) == State.FAILED
     run = Run.objects.get()
     assert (run.state, run.error) == ("failed", "503; gave up after 3 attempts without progress")
 
@@ -187,7 +187,7 @@ def test_due_parts_are_woken_once_and_again_after_a_while():
 
 
 def test_a_new_run_can_start_after_the_last_one_ended():
-    runs.end(claimed(), State.FAILED, error="because")
+    attempts.end(claimed(), State.FAILED, error="because")
     _, created = runs.request("photos", trigger=Trigger.COMMAND)
     assert created
     assert Run.objects.filter(state=State.FAILED).get().finished_at is not None
@@ -206,8 +206,8 @@ def test_a_part_of_a_process_that_is_gone_is_freed_without_waiting_for_its_lease
     assert owners.is_gone(gone)
     assert not owners.is_gone(owners.current())
     Part.objects.update(owner=gone)
-    assert runs.free_abandoned() == 1
-    assert runs.claim(part.pk).epoch == 2
+    assert attempts.free_abandoned() == 1
+    assert claims.claim(part.pk).epoch == 2
 
 
 def test_a_part_whose_process_is_gone_again_waits_longer_each_time():
@@ -216,11 +216,11 @@ def test_a_part_whose_process_is_gone_again_waits_longer_each_time():
     waits = []
     for _ in range(3):
         Part.objects.update(owner=GONE)
-        assert runs.free_abandoned() == 1
+        assert attempts.free_abandoned() == 1
         part.refresh_from_db()
         now = Part.objects.annotate(now=Now()).get().now
         waits.append(part.next_attempt_at and round((part.next_attempt_at - now).total_seconds()))
-        runs.claim(part.pk, now=True)
+        claims.claim(part.pk, now=True)
     assert waits == [None, 2, 4]
     assert Part.objects.get().waiting_for == ""
 
@@ -233,12 +233,12 @@ def test_an_owner_that_cannot_be_judged_is_not_called_gone(owner):
 def test_a_foreground_run_refuses_a_feed_that_somebody_else_advances():
     claimed()
     with pytest.raises(AlreadyRunning, match=r"already running since .* run"):
-        runs.request_and_claim("photos", trigger=Trigger.COMMAND)
+        claims.request_and_claim("photos", trigger=Trigger.COMMAND)
 
 
 def test_a_foreground_run_finishes_a_queued_one():
     part = queued()
-    assert runs.request_and_claim("photos", trigger=Trigger.COMMAND).pk == part.pk
+    assert claims.request_and_claim("photos", trigger=Trigger.COMMAND).pk == part.pk
 
 
 def test_every_declared_feed_has_its_row():

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingestion import interventions, runs
+from ingestion import claims, interventions, runs
 from ingestion.models import Memory, RememberedPages, Run, State, Trigger
 from ingestion.parts import PageRanges, Windows
 from tests.ingestion.catalog import counts, products
@@ -48,7 +48,7 @@ def test_a_part_that_waited_for_its_next_attempt_goes_on_skipping(shop):
     shop.broken = {5}
     shop.declare()
     run, _ = runs.request("shop", trigger=Trigger.COMMAND, wake_workers=False)
-    part = runs.claim(run.parts.get().pk)
+    part = claims.claim(run.parts.get().pk)
     # The process is killed here, and its lease runs out.
     Run.objects.filter(pk=run.pk).update(state=State.QUEUED)
     run.parts.update(state=State.QUEUED, owner="", leased_until=None)

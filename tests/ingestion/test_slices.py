@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from ingestion import leases, pipeline, runs, stopping
+from ingestion import attempts, claims, leases, pipeline, runs, stopping
 from ingestion.errors import PartTaken
 from ingestion.feeds import Mirror, Upsert
 from ingestion.models import Part, Run, State, Trigger
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def _short_leases(monkeypatch):
-    monkeypatch.setattr(runs, "LEASE", timedelta(seconds=0.5))
+    monkeypatch.setattr(attempts, "LEASE", timedelta(seconds=0.5))
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
 
 
@@ -59,7 +59,7 @@ class Rival(threading.Thread):
     def run(self):
         while not self.done.wait(0.02):
             try:
-                runs.claim(self.part.pk)
+                claims.claim(self.part.pk)
             except PartTaken:
                 self.tries += 1
             else:
@@ -111,7 +111,7 @@ def test_a_wait_for_a_page_longer_than_the_lease_is_not_taken_over(catalog, mode
 @pytest.mark.usefixtures("_short_leases")
 def test_the_lease_outlives_its_connection(db):
     part = queued_photos()
-    with leases.Lease(runs.claim(part.pk)) as lease:
+    with leases.Lease(claims.claim(part.pk)) as lease:
         for _ in range(2):
             before = Part.objects.get(pk=part.pk).leased_until
             wait_until(lambda before=before: Part.objects.get(pk=part.pk).leased_until > before, seconds=5)
@@ -197,7 +197,7 @@ def test_a_stop_does_not_wait_for_a_page(catalog, model, stop):
 
 def test_a_part_whose_row_is_locked_is_not_waited_for(catalog, model):
     catalog.declare(Upsert(model, key="code"), products(1))
-    part = runs.claim(queued().pk)
+    part = claims.claim(queued().pk)
     Part.objects.update(leased_until=Now() - timedelta(seconds=1))
     rival = Rival(part)
     with transaction.atomic():

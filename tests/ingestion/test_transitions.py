@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from ingestion import interventions, ledger, owners, runs
+from ingestion import attempts, claims, interventions, ledger, owners, runs
 from ingestion.models import ACTIVE, ENDED, Attempt, FeedState, Part, Run, State, Trigger
 from ingestion.types import Counts
 from tests.ingestion.pages import make_run, page_of, text
@@ -120,14 +120,14 @@ def history() -> list[tuple[int, str, str]]:
 
 def test_the_history_tells_how_each_attempt_ended():
     part = queued()
-    runs.release(runs.claim(part.pk))
-    runs.retry_later(runs.claim(part.pk), reason="503", wait=None, limit=5)
-    runs.end(runs.claim(part.pk, now=True), State.FAILED, error="shape: no list")
+    attempts.release(claims.claim(part.pk))
+    attempts.retry_later(claims.claim(part.pk), reason="503", wait=None, limit=5)
+    attempts.end(claims.claim(part.pk, now=True), State.FAILED, error="shape: no list")
     interventions.resume(part.run_id)
-    runs.claim(part.pk)
+    claims.claim(part.pk)
     interventions.cancel(part.run_id, by="ada")
     interventions.resume(part.run_id)
-    last = runs.claim(part.pk)
+    last = claims.claim(part.pk)
     assert history() == [
         (1, "released", ""),
         (2, "waiting", "503"),
@@ -135,7 +135,7 @@ def test_the_history_tells_how_each_attempt_ended():
         (5, "cancelled", "cancelled by ada"),
         (8, "", ""),
     ]
-    runs.end(last, State.SUCCEEDED)
+    attempts.end(last, State.SUCCEEDED)
     attempt = Attempt.objects.first()
     assert (attempt.outcome, attempt.owner, attempt.worker) == ("succeeded", owners.current(), "")
     assert attempt.taken_at <= attempt.ended_at
@@ -143,33 +143,33 @@ def test_the_history_tells_how_each_attempt_ended():
 
 def test_an_attempt_whose_process_is_gone_is_lost_when_somebody_notices():
     part = queued()
-    runs.claim(part.pk)
+    claims.claim(part.pk)
     Part.objects.update(leased_until=Now() - timedelta(seconds=1))
-    runs.claim(part.pk)
+    claims.claim(part.pk)
     gone = subprocess.run(
         [sys.executable, "-c", "from ingestion import owners; print(owners.current())"],
         check=True, capture_output=True, text=True, cwd=Path.cwd(),
     ).stdout.strip()  # fmt: skip
     Part.objects.update(owner=gone)
-    runs.free_abandoned()
+    attempts.free_abandoned()
     assert [(epoch, outcome) for epoch, outcome, _ in history()] == [(1, "lost"), (2, "lost")]
 
 
 def test_a_part_has_one_open_attempt_at_most():
-    part = runs.claim(queued().pk)
+    part = claims.claim(queued().pk)
     with pytest.raises(IntegrityError, match="one_open"):
         Attempt.objects.create(part=part, epoch=99, owner="x")
 
 
 def test_the_history_goes_with_its_run():
     part = queued()
-    runs.end(runs.claim(part.pk), State.SUCCEEDED)
+    attempts.end(claims.claim(part.pk), State.SUCCEEDED)
     Run.objects.all().delete()
     assert not Attempt.objects.exists()
 
 
 def test_a_chunk_adds_nothing_to_the_history():
-    part = runs.claim(queued().pk)
+    part = claims.claim(queued().pk)
     for page in range(2, 5):
         ledger.commit(part, cursor={"page": page}, counts=Counts(), rejections=[])
         part.cursor = {"page": page}
@@ -179,8 +179,8 @@ def test_a_chunk_adds_nothing_to_the_history():
 def test_the_runs_page_shows_its_attempts(monkeypatch):
     monkeypatch.setattr(owners, "_worker", "celery@one")
     part = queued()
-    runs.retry_later(runs.claim(part.pk), reason="503 Service Unavailable", wait=None, limit=5)
-    runs.claim(part.pk, now=True)
+    attempts.retry_later(claims.claim(part.pk), reason="503 Service Unavailable", wait=None, limit=5)
+    claims.claim(part.pk, now=True)
     shown = text(session(*VIEWS), page_of(part.run))
     for expected in (
         "celery@one",

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from ingestion import interventions, pipeline, quarantine, runs, turns, waking
+from ingestion import attempts, claims, interventions, pipeline, quarantine, runs, turns, waking
 from ingestion.errors import AlreadyRunning, PartTaken, RetryLater
 from ingestion.feeds import Mirror, RejectLimit, Replace, Upsert
 from ingestion.models import Part, Reject, Run, State, Trigger
@@ -113,12 +113,12 @@ def test_a_run_in_the_foreground_waits_for_the_part_that_somebody_else_advances(
     catalog.declare(Upsert(model, key="code"), *pages, parts=EachList(), parts_at_once=3, before=before)
     run = request()
     pipeline.advance(run.parts.get().pk, slice_seconds=60)
-    elsewhere = threading.Thread(target=at_once, args=([runs.claim(run.parts.get(number=2).pk)],))
+    elsewhere = threading.Thread(target=at_once, args=([claims.claim(run.parts.get(number=2).pk)],))
     elsewhere.start()
     assert began.wait(30)
     with pytest.raises(AlreadyRunning):
         pipeline.run_here("catalog")
-    part = runs.claim_next(run.pk)
+    part = claims.claim_next(run.pk)
     pipeline._advance_all(part)
     elsewhere.join()
     run.refresh_from_db()
@@ -137,7 +137,7 @@ def test_a_run_is_divided_once_whoever_is_killed_while_planning(catalog, model):
     def take_over():
         if not taken:
             Part.objects.update(leased_until=Now() - timedelta(seconds=1))
-            taken.append(runs.claim(Part.objects.get().pk))
+            taken.append(claims.claim(Part.objects.get().pk))
 
     pages = [products(n) for n in range(3)]
     catalog.declare(Upsert(model, key="code"), *pages, parts=EachList(take_over))
@@ -153,7 +153,7 @@ def test_a_run_is_divided_once_whoever_is_killed_while_planning(catalog, model):
 def test_a_part_whose_process_was_killed_after_the_division_goes_on_with_its_share(catalog, model):
     catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(3)], parts=EachList())
     run = request()
-    part = runs.claim(run.parts.get().pk)
+    part = claims.claim(run.parts.get().pk)
     turns.divide(part, [{"list": number} for number in range(3)], at_once=4)
     Part.objects.filter(pk=part.pk).update(leased_until=Now() - timedelta(seconds=1))
     assert counts(work_off(run).summary()) == {"read": 3, "inserted": 3}
@@ -162,10 +162,10 @@ def test_a_part_whose_process_was_killed_after_the_division_goes_on_with_its_sha
 
 def divided(run: Run) -> list[Part]:
     """Divide a run and claim all its parts."""
-    first = runs.claim(run.parts.get().pk)
+    first = claims.claim(run.parts.get().pk)
     lists = len(pipeline.feeds.get("catalog").source.lists)
     turns.divide(first, [{"list": number} for number in range(lists)], at_once=lists)
-    return [first, *(runs.claim(part) for part in run.parts.exclude(pk=first.pk).values_list("pk", flat=True))]
+    return [first, *(claims.claim(part) for part in run.parts.exclude(pk=first.pk).values_list("pk", flat=True))]
 
 
 PARTS = 8
@@ -217,10 +217,10 @@ def test_a_part_that_waits_does_not_make_the_run_wait_while_others_go_on(catalog
     catalog.declare(Upsert(model, key="code"), products(1), products(2), parts=EachList())
     run = request()
     first, second = divided(run)
-    runs.retry_later(first, reason="503", wait=None, limit=5)
+    attempts.retry_later(first, reason="503", wait=None, limit=5)
     run.refresh_from_db()
     assert run.state == "running"
-    runs.retry_later(second, reason="503", wait=None, limit=5)
+    attempts.retry_later(second, reason="503", wait=None, limit=5)
     run.refresh_from_db()
     assert run.state == "waiting"
 
@@ -229,23 +229,23 @@ def test_a_part_that_waits_for_an_attempt_gives_its_turn_to_the_next_one(catalog
     """At most two of four parts are at work or due, whoever waits and whose wait is over."""
     catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(4)], parts=EachList(), parts_at_once=2)
     run = request()
-    first = runs.claim(run.parts.get().pk)
+    first = claims.claim(run.parts.get().pk)
     turns.divide(first, [{"list": number} for number in range(4)], at_once=2)
-    second = runs.claim(run.parts.get(number=2).pk)
+    second = claims.claim(run.parts.get(number=2).pk)
     assert states(run) == "rrhh"
-    runs.retry_later(first, reason="503", wait=timedelta(hours=1), limit=5)
+    attempts.retry_later(first, reason="503", wait=timedelta(hours=1), limit=5)
     assert states(run) == "wrqh"
-    third = runs.claim(run.parts.get(number=3).pk)
+    third = claims.claim(run.parts.get(number=3).pk)
     Part.objects.filter(pk=first.pk).update(next_attempt_at=Now())
     with pytest.raises(PartTaken, match="waits for its turn"):
-        runs.claim(first.pk)
+        claims.claim(first.pk)
     assert states(run) == "hrrh"
-    runs.end(third, State.SUCCEEDED)
+    attempts.end(third, State.SUCCEEDED)
     # The first one by number, and it is due at once.
     assert states(run) == "qrsh"
-    first = runs.claim(first.pk)
+    first = claims.claim(first.pk)
     assert (first.attempts, first.gave_turn) == (2, False)
-    runs.end(second, State.SUCCEEDED)
+    attempts.end(second, State.SUCCEEDED)
     assert states(run) == "rssq"
 
 
@@ -253,10 +253,10 @@ def test_a_part_whose_wait_is_over_takes_the_turn_that_is_free(catalog, model):
     catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(2)], parts=EachList(), parts_at_once=2)
     run = request()
     first, _ = divided(run)
-    runs.retry_later(first, reason="503", wait=timedelta(hours=1), limit=5)
+    attempts.retry_later(first, reason="503", wait=timedelta(hours=1), limit=5)
     Part.objects.filter(pk=first.pk).update(next_attempt_at=Now())
     assert waking.due_parts() == [first.pk]
-    assert runs.claim(first.pk).state == State.RUNNING
+    assert claims.claim(first.pk).state == State.RUNNING
 
 
 def test_a_part_that_waits_for_its_host_keeps_its_turn(catalog, model, settings):
@@ -265,12 +265,12 @@ def test_a_part_that_waits_for_its_host_keeps_its_turn(catalog, model, settings)
     catalog.declare(Upsert(model, key="code"), *[products(n) for n in range(4)], parts=EachList(), parts_at_once=2)
     run = request()
     Run.objects.update(host="api.example.com")
-    first = runs.claim(run.parts.get().pk)
+    first = claims.claim(run.parts.get().pk)
     turns.divide(first, [{"list": number} for number in range(4)], at_once=2)
     with pytest.raises(PartTaken, match=r"waits for room at api\.example\.com"):
-        runs.claim(run.parts.get(number=2).pk)
+        claims.claim(run.parts.get(number=2).pk)
     assert states(run) == "rwhh"
-    runs.end(first, State.SUCCEEDED)
+    attempts.end(first, State.SUCCEEDED)
     assert states(run) == "swqh"
 
 
@@ -336,14 +336,14 @@ def test_parts_without_number_are_refused(catalog, model):
 def test_of_ten_thousand_parts_dispatch_sees_those_whose_turn_it_is(catalog, model):
     catalog.declare(Upsert(model, key="code"), parts=EachList(), parts_at_once=4)
     run = request()
-    part = runs.claim(run.parts.get().pk)
+    part = claims.claim(run.parts.get().pk)
     turns.divide(part, [{"list": number} for number in range(turns.MOST_PARTS)], at_once=4)
     assert len(waking.due_parts()) == 3
     assert waking.due_parts() == []
-    runs.end(part, State.SUCCEEDED)
+    attempts.end(part, State.SUCCEEDED)
     assert waking.due_parts(beside=part.pk) == [run.parts.get(number=5).pk]
     with pytest.raises(PartTaken):
-        runs.claim(run.parts.get(number=6).pk, now=True)
+        claims.claim(run.parts.get(number=6).pk, now=True)
 
 
 def test_a_resumed_run_gives_turns_to_its_unfinished_parts(catalog, model):

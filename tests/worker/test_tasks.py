@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from ingestion import runs
+from ingestion import claims, runs
 from ingestion.models import Part, Reject, Run, Trigger
 from photos.models import Photo
 from photos.sample_api import photo
@@ -77,12 +77,12 @@ def test_dispatch_wakes_each_due_part_once_per_interval():
 
 
 def test_dispatch_leaves_owned_waiting_and_ended_parts_alone():
-    runs.claim(queued().pk)
+    claims.claim(queued().pk)
     assert dispatch.wake_due() == 0
 
 
 def test_dispatch_wakes_a_part_whose_owner_stopped_renewing():
-    part = runs.claim(queued().pk)
+    part = claims.claim(queued().pk)
     Part.objects.update(leased_until=Now() - timedelta(seconds=1), owner="elsewhere/1:1:1")
     assert dispatch.wake_due() == 1
     assert woken == [part.pk]

@@ -19,14 +19,14 @@ import structlog
 
 # Where each point is: module, function (or class and method), and whether it comes before or after the call.
 PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
-    "claimed": ("ingestion.runs", "claim", "after"),
+    "claimed": ("ingestion.claims", "claim", "after"),
     "fetching": ("ingestion.http.client", "Client.request", "before"),
     "fetched": ("ingestion.http.client", "Client.request", "after"),
     "copying": ("ingestion.streams", "StringIteratorIO.read", "after"),
     "copied": ("ingestion.ledger", "commit", "before"),
     "committing": ("ingestion.ledger", "commit", "after"),
     "committed": ("ingestion.chunks", "load", "after"),
-    "ending": ("ingestion.runs", "end", "before"),
+    "ending": ("ingestion.attempts", "end", "before"),
     "slot-started": ("ingestion.slots", "start", "after"),
     "refreshed": ("ingestion.auth.oauth", "_asked", "after"),
     "acknowledging": ("ingestion.pipeline", "advance", "after"),
