@@ -1,4 +1,4 @@
-"""Where records come from: each source yields pages from a cursor on. Network I/O, no database."""
+"""Where records come from: each source yields pages from a cursor on. Network I/O, and the database for TableRows."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -10,6 +10,7 @@ from ingestion.sources.graphql import Connection, GraphQL
 from ingestion.sources.json_api import JsonApi
 from ingestion.sources.soap import Soap
 from ingestion.sources.splitting import split_records
+from ingestion.sources.table_rows import TableRows
 from ingestion.types import Cursor, Foresee, Page, Recall
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "SkippingSource",
     "Soap",
     "Source",
+    "TableRows",
     "TidySource",
     "Web",
     "Xml",

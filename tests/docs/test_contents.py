@@ -95,6 +95,7 @@ def tables_of_arguments():
         (sources.Soap, "`ingestion.sources.Soap`"),
         (sources.Connection, "`ingestion.sources.Connection`"),
         (sources.ForEach, "`source` has `{parent}` in"),
+        (sources.TableRows, "comes once, in order; null is left out."),
         (sources.Files, "`ingestion.sources.Files`"),
         (sources.Export, "it is ready, then its file is read"),
         (sources.Web, "server that tells neither"),
