@@ -38,7 +38,7 @@ class JsonApi:
     Args:
         body: the JSON of a POST; what the paginator adds with `place="body"` is put into it.
         format: how responses are written that are no JSON document.
-        envelope, expand, parent_as, added: as in Shape.
+        single, envelope, expand, parent_as, added: as in Shape.
         conditional: ask for the pages that the feed remembers with what tells their versions, so that unchanged ones
             need not be sent.
         concurrency: pages that are asked for at once, where the pagination knows the total.
@@ -47,6 +47,7 @@ class JsonApi:
     url: str | Callable[[], str]
     pagination: Paginator
     records: tuple[str, ...] = ()
+    single: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     method: Literal["GET", "POST"] = "GET"
@@ -73,7 +74,7 @@ class JsonApi:
         if self.concurrency != 1:
             refuse_blind(self.pagination, self.concurrency)
         looks_inside = any(getattr(self.pagination, name, ()) for name in ("cursor", "url", "total", "has_more"))
-        if self.format is not None and (looks_inside or self.envelope or self.records):
+        if self.format is not None and (looks_inside or self.envelope or self.records or self.single):
             raise ConfigurationError(
                 f"a response in {type(self.format).__name__} has nothing around its records: no envelope, no path to "
                 "the records, and pages that lead on by a header, by numbers or by the last record"
@@ -121,6 +122,7 @@ class JsonApi:
     def _shape(self) -> Shape:
         return Shape(
             records=self.records,
+            single=self.single,
             format=self.format,
             envelope=self.envelope,
             expand=self.expand,

@@ -13,7 +13,7 @@ from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.formats import Facts
 from ingestion.sources.files.limits import FileLimits
 from ingestion.sources.files.ndjson import Ndjson
-from ingestion.sources.splitting import MOST_RECORDS, split_records, value_at
+from ingestion.sources.splitting import MOST_RECORDS, single_record, split_records, value_at
 from ingestion.types import Record, Records
 
 _decode_object = msgspec.json.Decoder(dict[str, Record]).decode
@@ -36,6 +36,7 @@ class Shape:
     """Where the records of a response are, and what becomes of them.
 
     Args:
+        single: the response is one record, or has one at `records`, and no list.
         envelope: name to the path of a value around the records, which every record gets.
         expand: name of a list in each record, whose members are the records.
         parent_as: what a member calls the record that it comes from.
@@ -43,6 +44,7 @@ class Shape:
     """
 
     records: tuple[str, ...] = ()
+    single: bool = False
     format: Csv | Ndjson | None = None
     envelope: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     expand: str | None = None
@@ -59,7 +61,7 @@ class Shape:
         if self.format is not None:
             found = _of_lines(response, self.format)
         else:
-            records = _of_json(response, self.records)
+            records = _of_json(response, self.records, is_single=self.single)
             found = Cut(records=records, received=len(records), digest=digest_of(records))
         members = {**{name: value_at(response, path) for name, path in self.envelope.items()}, **self.added}
         if self.expand is None and not members:
@@ -110,9 +112,9 @@ def expanded(record: Record, name: str, parent_as: str) -> Iterator[Record]:
         yield with_members(member, {parent_as: parent})
 
 
-def _of_json(response: Response, path: tuple[str, ...]) -> Sequence[Record]:
+def _of_json(response: Response, path: tuple[str, ...], *, is_single: bool) -> Sequence[Record]:
     try:
-        return split_records(response, path)
+        return [single_record(response, path)] if is_single else split_records(response, path)
     except RunFailed as error:
         if response.is_delimited or error.code != "not_json":
             raise

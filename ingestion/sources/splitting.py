@@ -77,6 +77,27 @@ def split_records(response: Response, path: tuple[str, ...]) -> Sequence[Record]
             raise _stray_byte(reason) or _not_json(response, body, error) from error
 
 
+def single_record(response: Response, path: tuple[str, ...]) -> Record:
+    """Return the one record that a JSON body is, or has at `path`: an object as its own bytes.
+
+    Raises:
+        RunFailed: `not_json` when the body is no JSON document, `encoding` when its text cannot be read, `shape` when
+            there is no object at `path`.
+    """
+    body = utf8(response)
+    try:
+        _parse(body)
+        record = Record(body.strip())
+        for name in path:
+            record = cut_member(record, name)
+    except (ValueError, RecursionError) as error:
+        raise _stray_byte(error) or _not_json(response, body, error) from error
+    if not bytes(record).startswith(b"{"):
+        where = ".".join(path) or "the top"
+        raise RunFailed("shape", f"expected a single record at {where}, an object, found {shown(bytes(record))}")
+    return record
+
+
 def cut_member(record: Record, name: str) -> Record:
     """Cut one member out of an object, as its own bytes; what is no object stays as it is, what is not there is null.
 
@@ -178,11 +199,30 @@ def refuse_crowd(level: bytes | Record) -> None:
         raise RunFailed("too_many_records", f"more than {MOST_RECORDS:,} records in one page; ask for smaller pages")
 
 
-def _split_leniently(body: bytes, path: tuple[str, ...]) -> list[Record]:
-    text = body.decode("utf-8", "surrogateescape")
+def _parse(body: bytes) -> None:
+    """Look whether the body is one document; values that JSON does not allow may be in it.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+    try:
+        msgspec.json.decode(body, type=Record)
+    except msgspec.DecodeError:
+        if len(body) > LENIENT_BYTES or body.count(b",") > LENIENT_VALUES:
+            raise
+        _start_of_document(body.decode("utf-8", "surrogateescape"))
+
+
+def _start_of_document(text: str) -> int:
     start = _after_space(text, 0)
     if _after_space(text, _scan(text, start)[1]) != len(text):
         raise ValueError("more than one document")
+    return start
+
+
+def _split_leniently(body: bytes, path: tuple[str, ...]) -> list[Record]:
+    text = body.decode("utf-8", "surrogateescape")
+    start = _start_of_document(text)
     for key in path:
         if text[start] != "{":
             raise _no_list(path, body)

@@ -147,6 +147,64 @@ def test_members_are_added_before_the_record_s_own(record, members, indent):
     assert json.loads(bytes(with_members(Record(text), members))) == {**members, **json.loads(text)}
 
 
+# One record and no list
+
+
+@pytest.mark.parametrize(
+    ("reply", "options", "expected"),
+    [
+        (b' {"id": 1} ', {}, [{"id": 1}]),
+        (b'{"data": {"order": {"id": 1}}, "n": 2}', {"records": ("data", "order")}, [{"id": 1}]),
+        (b'{"n": NaN, "order": {"id": 1}}', {"records": ("order",)}, [{"id": 1}]),
+        (b'{"id": 1, "lines": [{"n": 1}, {"n": 2}]}', {"expand": "lines"}, [1, 2]),
+        (b' {"id": 1, "at": 7}', {"envelope": {"of": ("at",)}}, [{"of": 7, "id": 1, "at": 7}]),
+        (b'{"order": {"id": 1}, "at": 7}', {"records": ("order",), "envelope": {"at": ("at",)}}, [{"at": 7, "id": 1}]),
+    ],
+)
+def test_a_single_record_is_read_as_a_page_of_one(reply, options, expected):
+    found = one(Reply(body=reply), single=True, **options)
+    assert [record.get("n", record) for record in found] == expected
+
+
+def test_a_single_record_that_json_does_not_allow_is_kept_to_be_rejected():
+    with Remote(Reply(body=b'{"id": 1, "n": NaN}')) as remote:
+        (page,) = api(remote, single=True).pages(None)
+    assert [bytes(record) for record in page.records] == [b'{"id": 1, "n": NaN}']
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (b'[{"id": 1}]', "shape: expected a single record at order"),
+        (b'{"order": [{"id": 1}]}', "shape"),
+        (b'{"order": null}', "shape"),
+        (b'{"error": "no such order"}', "shape"),
+        (b'"order"', "shape"),
+        (b'{"order": {"id": 1}} {"order": {"id": 2}}', "not_json"),
+        (b'{"order": {"id": 1}', "not_json"),
+        (b"", "not_json"),
+        (b"[" * 100_000, "not_json"),
+        (b'{"order": {"id": 1}, \xff: 1}', "encoding"),
+    ],
+)
+def test_what_is_no_single_record_fails(reply, code):
+    with pytest.raises(RunFailed, match=code):
+        one(Reply(body=reply), single=True, records=("order",))
+
+
+def test_each_row_s_own_endpoint_answers_with_one_record():
+    def answer(request):
+        if request.path == "/shelves":
+            return body([{"id": 1}, {"id": 2}])
+        return body({"shelf": request.path.rpartition("/")[2]})
+
+    with Remote(answer) as remote:
+        source = ForEach(
+            parents=api(remote, "/shelves"), field=("id",), source=api(remote, "/shelves/{parent}", single=True)
+        )
+        assert read(source) == [{"shelf": "1"}, {"shelf": "2"}]
+
+
 # Children
 
 
