@@ -14,6 +14,7 @@ from typing import Any
 import psycopg2
 
 from config import servers
+from tests.config import server_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +26,31 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 60, what: str =
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
         time.sleep(0.05)
     return value
+
+
+def end_in_order() -> None:
+    """Let SIGTERM and SIGHUP end this program as Ctrl-C does; what comes later does not cut its cleaning up short."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in numbers:
+            # Not SIG_IGN, which the processes that are started meanwhile would inherit.
+            signal.signal(each, lambda number, frame: None)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)
+
+
+def processes_of(data_dir: Path) -> dict[int, str]:
+    """Return every process that was started for this data directory, told by its environment or what it works on."""
+    found = server_processes.processes_of(data_dir)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended in the meantime
+            if f"DATA_DIR={data_dir}\0" in (entry / "environ").read_text(errors="replace") + "\0":
+                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+    found.pop(os.getpid(), None)
+    return {pid: command for pid, command in found.items() if command}  # a zombie has none
 
 
 def children(pid: int) -> list[int]:
@@ -41,7 +67,11 @@ class Stack:
         self.environment = inherited | {"DATA_DIR": str(data_dir)} | environment
         self._lease = servers.ensure(data_dir)
         self._started: list[subprocess.Popen[bytes]] = []
-        self.manage("migrate", "-v0")
+        try:
+            self.manage("migrate", "-v0")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         for process in reversed(self._started):

@@ -9,14 +9,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tests.faults.cases import CASES, Case
 from tests.faults.catalogue import NotHere, Trial
 from tests.faults.report import Outcome, record
 from tests.faults.surroundings import Surroundings
-from tests.processes import ROOT
+from tests.processes import ROOT, end_in_order
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 # No case takes longer, and what it leaves to be stopped is stopped within the second: a hang costs its own case alone.
@@ -33,34 +33,47 @@ def main() -> int:
     options = parser.parse_args()
     chosen = [case for case in CASES if options.fault is None or case.fault in options.fault]
     chosen = [case for case in chosen if options.only in case.name]
-    outcomes = run(chosen, seed=options.seed, strikes=options.strikes)
-    if options.record:
-        record(DOCUMENT, outcomes)
+    end_in_order()
+    began, outcomes, is_whole = time.monotonic(), list[Outcome](), True
+    try:
+        with contextlib.closing(run(chosen, seed=options.seed, strikes=options.strikes)) as running:
+            for outcome in running:
+                outcomes.append(outcome)
+                if options.record:
+                    # The whole takes long: what has ended outlives an interrupt.
+                    record(DOCUMENT, [outcome])
+    except KeyboardInterrupt:
+        is_whole = False
     failed = [outcome for outcome in outcomes if outcome.problem]
     absent = [outcome for outcome in outcomes if outcome.absent]
-    print(f"{len(outcomes) - len(failed) - len(absent)} passed, {len(failed)} failed, {len(absent)} not possible here")
+    print(
+        f"{len(outcomes) - len(failed) - len(absent)} passed, {len(failed)} failed, {len(absent)} not possible here, "
+        f"{(time.monotonic() - began) / 60:.1f} min"
+    )
+    if not is_whole:
+        print(f"Interrupted: {len(chosen) - len(outcomes)} cases have not been run to their end.")
+        return 130
     return 1 if failed or not outcomes else 0
 
 
-def run(cases: list[Case], *, seed: int | None, strikes: int) -> list[Outcome]:
+def run(cases: list[Case], *, seed: int | None, strikes: int) -> Generator[Outcome, None, None]:
     """Run the cases in turn; after one that failed the next ones have surroundings of their own."""
-    outcomes: list[Outcome] = []
     around: Surroundings | None = None
     try:
         for case in cases:
-            around = around or Surroundings(_folder())
+            around = around or _surroundings()
             trial = Trial(around, random.randrange(2**31) if seed is None else seed, strikes)
             print(f"{case.fault}: {case.name} (seed {trial.seed})", flush=True)
-            outcomes.append(_outcome(case, trial))
-            if outcomes[-1].problem:
+            outcome = _outcome(case, trial)
+            if outcome.problem:
                 print(f"the output of its processes is in {around.stack.data_dir}", flush=True)
                 _close(around, keep=True)
                 around = None
+            yield outcome
     finally:
         if around is not None:
             _close(around)
             shutil.rmtree(around.folder, ignore_errors=True)
-    return outcomes
 
 
 def _close(around: Surroundings, *, keep: bool = False) -> None:
@@ -96,11 +109,15 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _folder() -> Path:
-    """Return a new folder that the database's user may pass."""
+def _surroundings() -> Surroundings:
+    """Start them in a new folder that the database's user may pass."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     folder.chmod(0o711)
-    return folder
+    try:
+        return Surroundings(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _outcome(case: Case, trial: Trial) -> Outcome:

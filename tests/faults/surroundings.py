@@ -48,7 +48,11 @@ class Surroundings:
             SECRET_KEY="of-tests", ALLOWED_HOSTS="localhost", HTTPS="off", ALLOWED_PRIVATE_HOSTS="127.0.0.1",
             EXTRA_APPS="tests.faults.app", FAULT_POINTS=str(self.points),
         )  # fmt: skip
-        self._start_source()
+        try:
+            self._start_source()
+        except BaseException:
+            self.stack.close()
+            raise
         self._app = celery.Celery(broker=f"redis://127.0.0.1:{self.broker.port}/0")
         self._app.conf.task_default_queue = QUEUE
         self._connection: Any = None

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.processes import Stack, children, running_stack
+from tests.processes import Stack, children, end_in_order, running_stack
 from tests.soak import exports
 from tests.soak.limited import MEBIBYTE, Process
 
@@ -27,6 +27,7 @@ def main() -> int:
     options = parser.parse_args()
     content, rows, size = exports.export(int(options.gigabytes * GIBIBYTE))
     print(f"{size / GIBIBYTE:.2f} GiB of CSV, {len(content) / MEBIBYTE:.1f} MiB sent, {rows:,} rows", flush=True)
+    end_in_order()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     folder.chmod(0o711)  # the database's user has to pass
     try:
@@ -41,6 +42,9 @@ def main() -> int:
                 if options.only is None or feed.endswith(options.only)
                 for problem in load(stack, Process(pid), feed, rows, room=options.room_mb * MEBIBYTE)
             ]
+    except KeyboardInterrupt:
+        print("Interrupted.")
+        return 130
     finally:
         shutil.rmtree(folder)
     for problem in problems:

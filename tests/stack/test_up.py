@@ -24,6 +24,7 @@ from config import servers
 from config.up.stack import _bind
 from tests.config import server_processes
 from tests.config.server_processes import ROOT, eventually, query
+from tests.processes import processes_of
 
 pytestmark = pytest.mark.xdist_group("up")  # one data directory, not one for each process of pytest
 UP = [sys.executable, "-m", "config.up"]
@@ -34,17 +35,6 @@ def environment(data_dir: Path, **more: str) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     # Other tests start a web server at the default port, too.
     return inherited | {"DATA_DIR": str(data_dir), "WEB_PORT": str(20_000 + os.getpid() % 10_000)} | more
-
-
-def processes_of(data_dir: Path) -> dict[int, str]:
-    """Return every process that was started for this data directory, told by its environment or what it works on."""
-    found = server_processes.processes_of(data_dir)
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended in the meantime
-            if f"DATA_DIR={data_dir}\0" in (entry / "environ").read_text(errors="replace") + "\0":
-                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-    found.pop(os.getpid(), None)
-    return {pid: command for pid, command in found.items() if command}  # a zombie has none
 
 
 def pid_of(data_dir: Path, words: str) -> int:
