@@ -134,7 +134,7 @@ def _outcome(case: Case, trial: Trial) -> Outcome:
         print(problem, flush=True)
     outcome = Outcome(case=case, trial=trial, problem=problem, absent=absent)
     print(
-        f"   {' | '.join(outcome.cells()[2:6])} | {time.monotonic() - began:.0f} s {'; '.join(trial.notes)}", flush=True
+        f"   {' | '.join(outcome.cells()[2:7])} | {time.monotonic() - began:.0f} s {'; '.join(trial.notes)}", flush=True
     )
     return outcome
 

@@ -48,6 +48,7 @@ class Trial:
     chance: random.Random = field(init=False)
     runs: int = 0
     recovered: list[float] = field(default_factory=list)
+    fetched_again: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

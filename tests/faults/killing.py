@@ -38,6 +38,7 @@ def strike_until_done(
             left -= 1
             trial.recovered.append(around.recovery_seconds(run))
         around.verdict(run)
+        trial.fetched_again += around.fetched_again()
         and_then(run)
     assert max(trial.recovered) < RECOVERY_SECONDS, f"recovered after {max(trial.recovered):.1f} s"
 
@@ -60,6 +61,7 @@ def _child_killed_at_each_point(trial: Trial) -> None:
             until_gone(point)
             trial.recovered.append(around.recovery_seconds(run))
             around.verdict(run)
+            trial.fetched_again += around.fetched_again()
     assert max(trial.recovered) < RECOVERY_SECONDS
 
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from tests.faults.catalogue import CASES, FAULTS, Case, Trial
+from tests.faults.cases import CASES, Case
+from tests.faults.catalogue import FAULTS, Trial
 
 BEGIN, END = "<!-- begin: written by `make faults ARGS=--record` -->\n", "<!-- end -->"
-HEAD = ("fault", "what was done", "strikes", "runs", "outcome", "recovery, s: median, max", "seed", "on")
+MEASURED = ("recovery, s: median, max", "fetched again, pages: max")
+HEAD = ("fault", "what was done", "strikes", "runs", "outcome", *MEASURED, "seed", "on")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Outcome:
         return "FAILED" if self.problem else "passed"
 
     def cells(self) -> list[str]:
-        times = self.trial.recovered
+        times, again = self.trial.recovered, self.trial.fetched_again
         return [
             str(self.case.fault),
             self.case.name,
@@ -41,6 +43,7 @@ class Outcome:
             str(self.trial.runs),
             self.word,
             f"{median(times):.1f}, {max(times):.1f}" if times else "",
+            str(max(again, default="")),
             str(self.trial.seed),
             datetime.now(UTC).date().isoformat(),
         ]
@@ -60,9 +63,9 @@ def _table(rows: dict[str, list[str]]) -> str:
     lines = [HEAD, ("---",) * len(HEAD)]
     for fault, title in FAULTS.items():
         of_fault = [case.name for case in CASES if case.fault == fault]
-        lines += [rows.get(name, [str(fault), name, "", "", "not run yet", "", "", ""]) for name in of_fault]
+        lines += [rows.get(name, [str(fault), name, "", "", "not run yet", "", "", "", ""]) for name in of_fault]
         if not of_fault:
-            lines.append([str(fault), title, "", "", "not yet", "", "", ""])
+            lines.append([str(fault), title, "", "", "not yet", "", "", "", ""])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

@@ -1,6 +1,7 @@
 """Everything a fault needs: PostgreSQL, a broker, the fake source, proxies before each of them, and workers."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -96,6 +97,11 @@ class Surroundings:
         """Return the pages that the source has served, in order."""
         noted = [json.loads(line) for line in self.pages.read_text().splitlines()]
         return [page for page in noted if page["source"] == source and page["status"] == 200]
+
+    def fetched_again(self, source: str = "alpha") -> list[int]:
+        """Return how many pages came a second time wherever an earlier page followed a later one."""
+        pages = [int(page["page"]) for page in self.served(source)]
+        return [last - page + 1 for last, page in itertools.pairwise(pages) if page <= last]
 
     # PostgreSQL
 

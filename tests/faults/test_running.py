@@ -1,7 +1,6 @@
 """How cases are run: one that hangs is ended, and costs nobody else anything; interrupted, they leave nothing."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
