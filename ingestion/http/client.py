@@ -210,7 +210,7 @@ class Client:
 
     def _follow(self, request: Request, where: str, is_own: bool, read: Callable[[httpx.Response, ExitStack], T]) -> T:
         """Send a request, and go where redirects lead, as far as the transport allows."""
-        first = request
+        first, is_first_own = origin_of(request.url), is_own
         for _ in range(self.transport.redirects + 1):
             signed = self._signer.sign(request) if is_own and self._signer is not None else request
             self._sent.learn(request, signed)
@@ -222,8 +222,8 @@ class Client:
             except _Redirected as redirect:
                 url = urljoin(request.url, redirect.location)
                 origin = check_redirect(request.url, url, self.transport.other_origins, self._own_origins, where)
-                is_own = origin == origin_of(first.url) or origin in self._own_origins
-                request = redirected(request, redirect.status, url, is_own=is_own)
+                is_own = origin in self._own_origins or (origin == first and is_first_own)
+                request = redirected(request, redirect.status, url, keeps_all=is_own or origin == first)
         raise RunFailed("redirect", f"{where}: more than {self.transport.redirects} redirects")
 
     def _once(

@@ -45,17 +45,20 @@ def check_redirect(
     return origin
 
 
-def redirected(request: Request, status: int, url: str, *, is_own: bool) -> Request:
+def redirected(request: Request, status: int, url: str, *, keeps_all: bool) -> Request:
     """Return the request that follows a redirect (RFC 9110, 15.4): only 307 and 308 keep method and body.
+
+    Args:
+        keeps_all: it goes to the feed's own remote, or to whom the body and these headers were meant for.
 
     Raises:
         RunFailed: `redirect`, it would send the body on to somebody else.
     """
-    if status in (307, 308) and is_own:
+    if status in (307, 308) and keeps_all:
         return replace(request, url=url)
     if request.method not in ("GET", "HEAD") and status in (307, 308):
         raise RunFailed("redirect", "a body is not sent on to another origin")
     method = request.method if request.method in ("GET", "HEAD") else "GET"
     # What a document is asked for with that may be unchanged is no secret, and a 304 without it would be a mistake.
-    kept = {name: value for name, value in request.headers.items() if is_own or name.lower() in CONDITIONS}
+    kept = {name: value for name, value in request.headers.items() if keeps_all or name.lower() in CONDITIONS}
     return Request(method=method, url=url, headers=kept)

@@ -73,6 +73,26 @@ def test_redirects_to_another_origin_are_refused_or_lose_the_headers():
         assert "x-api-key" not in other.requests[0].headers
 
 
+def test_another_origin_that_redirects_within_itself_still_gets_no_secrets():
+    with Remote(GOOD) as own, Remote(in_turn(Reply(307, headers={"Location": "/b"}), GOOD)) as other:
+        allowed = Transport(redirects=1, other_origins=(other.url,))
+        secrets = {"headers": SECRET, "auth": Passwords(["good"]), "origins": (own.url,)}
+        with Client(retry=QUICK, transport=allowed, **secrets) as client:
+            client.request("POST", other.url + "/a", {}, body=b"x", headers={"X-Asked": "1"})
+    sent = [(each.path, each.method, each.body, each.headers["x-asked"]) for each in other.requests]
+    assert sent == [("/a", "POST", b"x", "1"), ("/b", "POST", b"x", "1")]
+    for request in other.requests:
+        assert not {"x-api-key", "authorization"} & request.headers.keys()
+
+
+def test_another_origin_that_redirects_to_the_feed_s_own_leads_to_its_headers():
+    with Remote(GOOD) as own, Remote(Reply(302, headers={"Location": own.url + "/a"})) as other:
+        allowed = Transport(redirects=1, other_origins=(other.url,))
+        assert get(other.url, headers=SECRET, origins=(own.url,), transport=allowed).body == b"[]"
+        assert own.requests[0].headers["x-api-key"] == "hush"
+        assert "x-api-key" not in other.requests[0].headers
+
+
 @pytest.mark.parametrize(
     ("location", "message"),
     [
