@@ -22,6 +22,8 @@ _OPEN_HEADERS: Final = frozenset(
         "if-none-match", "if-range", "range", "user-agent",
     }
 )  # fmt: skip
+# A signature is another one with each request, and a run may have millions: hiding this many takes some milliseconds.
+_MOST_CHANGING: Final = 500
 # RFC 6749: what of an exchange for a token is no secret.
 _OPEN_MEMBERS: Final = frozenset({"grant_type", "token_type", "scope", "error", "error_description", "error_uri"})
 
@@ -52,27 +54,29 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
 
 
 class Sent:
-    """The secrets that a client has sent so far, and those that it was given."""
+    """The secrets that a client was given and has sent so far; of those that change with each request the newest."""
 
     def __init__(
         self, secrets: Iterable[str], headers: Mapping[str, str] | None = None, urls: Iterable[str] = ()
     ) -> None:
-        self._secrets = set(secrets)
-        self._learn_headers(headers or {})
-        for url in urls:
-            self._learn_url(url)
+        self._kept = {*secrets, *_in_headers(headers or {})}.union(*map(_in_url, urls))
+        # As keys, in the order in which they were last sent.
+        self._changing: dict[str, None] = {}
 
     def learn(self, request: Request, signed: Request) -> None:
         """Learn what was added to a request to prove who asks."""
         if signed.headers != request.headers:
-            self._learn_headers(signed.headers)
+            self._learn(_in_headers(signed.headers))
         if signed.url != request.url:
-            self._learn_url(signed.url)
+            self._learn(_in_url(signed.url))
+
+    def learn_cookies(self, header: str) -> None:
+        """Learn the cookies that a request is sent with."""
+        self._learn(_in_headers({"Cookie": header}))
 
     def learn_exchange(self, request: Request, response: Response | None) -> None:
         """Learn what was given for a token or a session, and all texts of what came for it."""
-        self._learn_headers(request.headers)
-        self._learn_url(request.url)
+        self._kept |= _in_headers(request.headers) | _in_url(request.url)
         for body in (request.body or b"", response.body if response is not None else b""):
             try:
                 told = json.loads(body)
@@ -80,7 +84,7 @@ class Sent:
                 told = dict(parse_qsl(body.decode("utf-8", "replace")))
             if isinstance(told, Mapping):
                 told = {name: value for name, value in told.items() if name not in _OPEN_MEMBERS}
-            self._secrets |= secrets_in(told)
+            self._kept |= secrets_in(told)
 
     @contextmanager
     def unsaid(self) -> Iterator[None]:
@@ -93,24 +97,37 @@ class Sent:
 
     def hide_in(self, error: IngestionError) -> None:
         """Leave what was sent out of an error's message."""
-        error.rewrite(lambda text: hidden(text, self._secrets))
+        error.rewrite(lambda text: hidden(text, self._kept | self._changing.keys()))
 
-    def _learn_headers(self, headers: Mapping[str, str]) -> None:
-        for name, value in headers.items():
-            if name.lower() in _OPEN_HEADERS:
-                continue
-            # "Bearer abc": what follows the scheme is the secret, and may come alone.
-            self._secrets |= secrets_in(value, value.rpartition(" ")[2])
-            if value.startswith("Basic "):
-                self._secrets |= secrets_in(_password(value))
+    def _learn(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self._changing.pop(text, None)
+            self._changing[text] = None
+        while len(self._changing) > _MOST_CHANGING:
+            del self._changing[next(iter(self._changing))]
 
-    def _learn_url(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            return
-        given = [value for _, value in parse_qsl(parts.query)]
-        self._secrets |= secrets_in(given, unquote(parts.username or ""), unquote(parts.password or ""))
+
+def _in_headers(headers: Mapping[str, str]) -> frozenset[str]:
+    found: list[str] = []
+    for name, value in headers.items():
+        if name.lower() in _OPEN_HEADERS:
+            continue
+        # "Bearer abc": what follows the scheme is the secret, and may come alone.
+        found += (value, value.rpartition(" ")[2])
+        if value.startswith("Basic "):
+            found.append(_password(value))
+        if name.lower() == "cookie":
+            found += (pair.partition("=")[2] for pair in value.split("; "))
+    return secrets_in(found)
+
+
+def _in_url(url: str) -> frozenset[str]:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return frozenset()
+    given = [value for _, value in parse_qsl(parts.query)]
+    return secrets_in(given, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
 def _password(header: str) -> str:

@@ -55,3 +55,15 @@ def test_a_client_s_secrets_are_known_from_headers_urls_signatures_and_exchanges
         raise error
     assert str(raised.value) == "shape: … … … … … … … … application/json Bearer client_credentials"
     assert raised.value.message == "… … … … … … … … application/json Bearer client_credentials"
+
+
+def test_of_what_changes_with_each_request_the_newest_are_known_and_few():
+    sent = Sent({"given-secret"})
+    plain = Request(method="GET", url="https://host/items")
+    for number in range(2000):
+        headers = {"X-Key": "key-secret", "X-Signature": f"signature-{number:04}"}
+        sent.learn(plain, Request(method="GET", url="https://host/items", headers=headers))
+    error = RunFailed("shape", "given-secret key-secret signature-1999 signature-1900 signature-0001")
+    sent.hide_in(error)
+    assert error.message == "… … … … signature-0001"
+    assert len(sent._changing) <= 1000
