@@ -1,9 +1,8 @@
 """The HTTP client: a request from its target to its response, tried again where that helps."""
 
 import re
-import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -13,16 +12,15 @@ import httpx
 import stamina
 
 from ingestion.errors import ConfigurationError, IngestionError, RetryLater, RunFailed
-from ingestion.http import connecting
 from ingestion.http.budgets import Budget
+from ingestion.http.connecting import Wire
 from ingestion.http.deadlines import Watchdog
 from ingestion.http.downloads import Download
 from ingestion.http.judging import Refused, check, check_raw, headers_of, passing
-from ingestion.http.network import Network
 from ingestion.http.origins import check_redirect, origin_of, redirected
 from ingestion.http.receiving import receive
 from ingestion.http.secrecy import Sent
-from ingestion.http.targets import Targets
+from ingestion.http.targets import Targets, with_user_info_as_header
 from ingestion.http.traces import Tracer
 from ingestion.http.translating import shown, translated
 from ingestion.http.validators import NOT_MODIFIED
@@ -82,16 +80,12 @@ class Client:
                 )
         self._own_origins = frozenset(map(origin_of, self.origins))
         self._own_hosts = {urlsplit(url).hostname for url in self.origins}
-        self._network = Network(trusted=urlsplit(self.transport.proxy).hostname or "")
-        self._wire = connecting.wire(self.transport, self._network)
-        self._httpx = connecting.httpx_client(self._wire, self.limits, self.headers)
-        # For other origins: it has none of the feed's headers.
-        self._stranger = connecting.httpx_client(self._wire, self.limits, {})
+        self._sent = Sent(self.secrets, self.headers, self.origins)
+        self._wire = Wire(self.transport, self.limits, self.headers, self._sent)
         self._target = Targets(self._own_origins, [*map(origin_of, self.transport.other_origins)]).find
-        self._watchdog = Watchdog(self.limits.deadline, self._hang_up)
+        self._watchdog = Watchdog(self.limits.deadline, self._wire.hang_up)
         self._budget = Budget(self.rates, self.limits.deadline)
         self._tracer = Tracer()
-        self._sent = Sent(self.secrets, self.headers, self.origins)
         with self._sent.unsaid():
             self._signer = None if self.auth is None else self.auth.signer(self._send_unsigned)
         return self
@@ -100,7 +94,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watchdog.stop()
-        self._httpx.close()
+        self._wire.close()
         # Whoever reads the responses shows parts of them.
         if isinstance(error, IngestionError):
             self._sent.hide_in(error)
@@ -210,6 +204,7 @@ class Client:
 
     def _follow(self, request: Request, where: str, is_own: bool, read: Callable[[httpx.Response, ExitStack], T]) -> T:
         """Send a request, and go where redirects lead, as far as the transport allows."""
+        request = self._proven(request, where)
         first, is_first_own = origin_of(request.url), is_own
         for _ in range(self.transport.redirects + 1):
             signed = self._signer.sign(request) if is_own and self._signer is not None else request
@@ -226,6 +221,12 @@ class Client:
                 request = redirected(request, redirect.status, url, keeps_all=is_own or origin == first)
         raise RunFailed("redirect", f"{where}: more than {self.transport.redirects} redirects")
 
+    def _proven(self, request: Request, where: str) -> Request:
+        proven = with_user_info_as_header(request, where)
+        if proven is not request:
+            self._sent.learn(request, proven)
+        return proven
+
     def _once(
         self,
         request: Request,
@@ -235,13 +236,12 @@ class Client:
         *,
         follows: bool = True,
     ) -> T:
-        client = self._httpx if is_own else self._stranger
         trace = self._tracer.send(where)
         try:
             with self._deadline(where), translated(where), ExitStack() as stack:
                 # With what is read as a stream, it ends when that is closed.
                 stack.callback(self._tracer.end, trace)
-                response = self._exchange(client, request)
+                response = self._wire.send(request, is_own=is_own)
                 stack.callback(response.close)
                 trace.status = response.status_code
                 if (
@@ -257,20 +257,6 @@ class Client:
             if not is_own and urlsplit(request.url).hostname not in self._own_hosts:
                 failure.blames = ""
             raise
-
-    def _exchange(self, client: httpx.Client, request: Request) -> httpx.Response:
-        """Send a request and return the response before its body.
-
-        By the wire itself, which takes two thirds of the client's time: what that would add is done here or not wanted.
-        """
-        sent = client.build_request(request.method, request.url, content=request.body, headers=request.headers or None)
-        if sent.url.userinfo:  # becomes a header
-            return client.send(sent, stream=True)
-        response = self._wire.handle_request(sent)
-        response.request = sent
-        if "Set-Cookie" in response.headers:
-            client.cookies.extract_cookies(response)
-        return response
 
     def _send_unsigned(self, request: Request) -> Response:
         """Send a request once without the feed's headers and credentials; return whatever whole response comes.
@@ -288,7 +274,7 @@ class Client:
         where = f"{request.method} {shown(request.url)}"
         # Before it is sent: an error of it may say it back.
         self._sent.learn_exchange(request, None)
-        response = self._once(request, where, False, read, follows=False)
+        response = self._once(self._proven(request, where), where, False, read, follows=False)
         self._sent.learn_exchange(request, response)
         return response
 
@@ -308,8 +294,7 @@ class Client:
         return received
 
     def _receive(self, response: httpx.Response, where: str) -> Response:
-        connections = self._wire._pool.connections  # noqa: SLF001 - nobody else knows
-        received = receive(response, where, self.limits, connections)
+        received = receive(response, where, self.limits, self._wire.connections)
         self._tracer.trace.size_bytes = len(received.body)
         return received
 
@@ -328,9 +313,3 @@ class Client:
         if self._watchdog.has_barked:
             late = f"{where}: not complete after {self.limits.deadline.total_seconds():g} s"
             raise TransientFailure(late, blames="host")
-
-    def _hang_up(self) -> None:
-        if self._network.socket is not None:
-            with suppress(OSError):  # it was closed in the meantime
-                # Not the TLS socket's own method, which is not made for being called from another thread.
-                socket.socket.shutdown(self._network.socket, socket.SHUT_RDWR)

@@ -1,21 +1,77 @@
-"""How httpx connects: over the network that looks at addresses, with the transport's certificates and proxy."""
+"""How requests are sent: by httpx over the network that looks at addresses, with certificates and a proxy."""
 
+import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
 from ingestion.errors import ConfigurationError
 from ingestion.http import coding
 from ingestion.http.network import Network
-from ingestion.http.values import Limits, Transport
+from ingestion.http.secrecy import Sent
+from ingestion.http.values import Limits, Request, Transport
 
 _USER_AGENT: Final = "ingestion-worker"
 
 
-def wire(given: Transport, network: Network) -> httpx.HTTPTransport:
+class Wire:
+    """Sends one request at a time: the feed's own with its headers, and those to others without them.
+
+    `connections` are those of the pool, of types of httpcore's own.
+
+    Raises:
+        ConfigurationError: the transport's certificates or proxy cannot be used.
+    """
+
+    def __init__(self, given: Transport, limits: Limits, headers: Mapping[str, str], sent: Sent) -> None:
+        self._network = Network(trusted=urlsplit(given.proxy).hostname or "")
+        self._transport = _transport(given, self._network)
+        # Each with cookies of its own.
+        self._own = _httpx_client(self._transport, limits, headers)
+        self._others = _httpx_client(self._transport, limits, {})
+        self._sent = sent
+
+    def send(self, request: Request, *, is_own: bool) -> httpx.Response:
+        """Send a request and return the response before its body; the caller closes it.
+
+        By the transport itself, as the client takes two thirds of its own time: what that would add is done here or
+        not wanted.
+
+        Raises:
+            httpx.HTTPError, httpx.InvalidURL: to be translated.
+        """
+        client = self._own if is_own else self._others
+        sent = client.build_request(request.method, request.url, content=request.body, headers=request.headers or None)
+        if "Cookie" in sent.headers:
+            self._sent.learn_cookies(sent.headers["Cookie"])
+        response = self._transport.handle_request(sent)
+        response.request = sent
+        if "Set-Cookie" in response.headers:
+            client.cookies.extract_cookies(response)
+        return response
+
+    @property
+    def connections(self) -> list[Any]:
+        """Return the connections that are open."""
+        return self._transport._pool.connections  # noqa: SLF001 - nobody else knows
+
+    def hang_up(self) -> None:
+        """Shut the connection down that is in use, from any thread."""
+        if self._network.socket is not None:
+            with suppress(OSError):  # it was closed in the meantime
+                # Not the TLS socket's own method, which is not made for being called from another thread.
+                socket.socket.shutdown(self._network.socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def _transport(given: Transport, network: Network) -> httpx.HTTPTransport:
     """Return what connections are made with.
 
     Raises:
@@ -33,14 +89,13 @@ def wire(given: Transport, network: Network) -> httpx.HTTPTransport:
     return transport
 
 
-def httpx_client(transport: httpx.HTTPTransport, limits: Limits, headers: Mapping[str, str]) -> httpx.Client:
-    """Return a client that sends these headers with each request, and follows nothing by itself."""
+def _httpx_client(transport: httpx.HTTPTransport, limits: Limits, headers: Mapping[str, str]) -> httpx.Client:
+    """Return a client that makes requests with these headers."""
     return httpx.Client(
         transport=transport,
         headers={"User-Agent": _USER_AGENT, "Accept-Encoding": coding.ACCEPTED, **headers},
         timeout=httpx.Timeout(limits.silence.total_seconds(), connect=limits.connect.total_seconds()),
         trust_env=False,
-        follow_redirects=False,
     )
 
 

@@ -1,6 +1,8 @@
 """The URLs that a client asks, and whose they are: its feed's own remote's, or somebody else's."""
 
+from base64 import b64encode
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -9,6 +11,7 @@ import httpx
 from ingestion.errors import RunFailed
 from ingestion.http.origins import origin_of
 from ingestion.http.translating import shown, translated
+from ingestion.http.values import Request
 
 # Different URLs that are remembered: few in most feeds, a new one for each page where the remote makes them.
 _MOST_BASES: Final = 100
@@ -60,3 +63,20 @@ class Targets:
         if origin in self._others:
             return False
         raise RunFailed("foreign_origin", f"{where} is none of {', '.join(sorted(self._own))}")
+
+
+def with_user_info_as_header(request: Request, where: str) -> Request:
+    """Return the request with the user info of its URL as a header (RFC 7617), and nowhere else.
+
+    Raises:
+        ConfigurationError: the URL cannot be requested.
+    """
+    if "@" not in request.url:
+        return request
+    with translated(where):
+        url = httpx.URL(request.url)
+        if not url.userinfo:
+            return request
+        bare = str(url.copy_with(username=None, password=None))
+    pair = b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return replace(request, url=bare, headers={**request.headers, "Authorization": f"Basic {pair}"})
