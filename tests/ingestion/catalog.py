@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from django.db import connection, models
 
-from ingestion import pipeline, runs
+from ingestion import pipeline
 from ingestion.feeds import Feed
-from ingestion.models import Run, State, Trigger
+from ingestion.models import Run
 from ingestion.types import Cursor, Page, Share
 from tests.ingestion.orders import order
+from tests.ingestion.slices import in_slices
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,7 @@ class Catalog:
     def in_slices(self, target: Any, *lists: Sequence[Any], **options: Any) -> Run:
         """Run the feed in slices of one chunk, each claimed anew, as workers do that take over from each other."""
         self.declare(target, *lists, **options)
-        run, _ = runs.request("catalog", trigger=Trigger.COMMAND, wake_workers=False)
-        part = run.parts.get()
-        while pipeline.advance(part.pk, slice_seconds=0) == State.QUEUED:
-            pass
-        run.refresh_from_db()
+        run, _ = in_slices("catalog")
         return run
 
 

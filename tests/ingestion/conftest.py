@@ -3,6 +3,7 @@
 import pytest
 import stamina
 
+from ingestion import pipeline
 from tests.ingestion.catalog import Catalog, table_of
 from tests.ingestion.shop import Shop
 
@@ -31,3 +32,28 @@ def no_waiting():
     """Try each request once, without the pauses of production."""
     with stamina.set_testing(True, attempts=1, cap=True):
         yield
+
+
+@pytest.fixture
+def tried_twice():
+    """Try each request twice, without the pauses of production."""
+    with stamina.set_testing(True, attempts=2, cap=True):
+        yield
+
+
+@pytest.fixture
+def tried_often():
+    """Try each request as often as in production, without the pauses."""
+    with stamina.set_testing(True, attempts=5, cap=True):
+        yield
+
+
+@pytest.fixture
+def sync(settings):
+    """Return a function that runs the photos feed from a remote to its end, and returns the summary."""
+
+    def sync(remote, **options):
+        settings.PHOTOS_API_URL = remote.url
+        return pipeline.run_here("photos", **options).summary
+
+    return sync

@@ -7,12 +7,13 @@ from typing import Any
 import psycopg2
 from django.db import connection
 
-from ingestion import pipeline, runs
+from ingestion import pipeline
 from ingestion.feeds import Feed, Upsert
-from ingestion.models import Run, State, Trigger
+from ingestion.models import Run
 from ingestion.pagination import PageNumber
 from ingestion.sources import JsonApi
 from tests.ingestion.catalog import COLUMNS, products
+from tests.ingestion.slices import in_slices
 from tests.remote import Remote, Reply, Request, json_list
 
 
@@ -60,11 +61,7 @@ class Shop:
     def in_slices(self) -> Run:
         """Run the feed in slices of one chunk, each claimed anew, as workers do that take over from each other."""
         self.declare()
-        run, _ = runs.request("shop", trigger=Trigger.COMMAND, wake_workers=False)
-        part = run.parts.get()
-        while pipeline.advance(part.pk, slice_seconds=0) == State.QUEUED:
-            pass
-        run.refresh_from_db()
+        run, _ = in_slices("shop")
         return run
 
     def skipped(self, **options: Any) -> int:

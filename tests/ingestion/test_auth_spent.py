@@ -32,12 +32,7 @@ def server():
 
 @pytest.fixture
 def remote(server):
-    def answer(request):
-        if request.path == "/token":
-            return server.token(request)
-        return Reply(body=b"[]") if server.accepts(request) else Reply(401)
-
-    with Remote(answer) as remote:
+    with Remote(server.answer) as remote:
         yield remote
 
 

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-import stamina
 from django.core.management import CommandError, call_command
 
 from ingestion import claims, runs
@@ -14,18 +13,12 @@ from photos.models import Photo
 from photos.sample_api import photo
 from tests.remote import Remote, Reply, json_pages
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tried_often")]
 
 SUMMARY = (
     "feed", "run", "state", "pages", "read", "inserted", "updated", "unchanged", "deleted", "duplicates", "rejected",
     "pages_skipped", "skipped", "coercions", "drift", "warnings", "seconds", "first_commit_at", "error",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=5, cap=True):
-        yield
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
-import stamina
 
 from ingestion import pipeline, reading
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
@@ -22,14 +21,10 @@ from photos.models import Photo
 from photos.sample_api import photo
 from tests.remote import Remote, Reply, json_list, json_pages
 
+pytestmark = pytest.mark.usefixtures("tried_twice")
+
 COUNTED = PageNumber(param="_page", size_param="_limit", size=10, total_header="X-Total-Count")
 OFFSETS = OffsetLimit(param="offset", size_param="limit", size=10, total_header="X-Total-Count")
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=2, cap=True):
-        yield
 
 
 def photos(number):

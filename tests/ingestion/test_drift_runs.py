@@ -8,12 +8,13 @@ from django.db import transaction
 
 from ingestion import claims, drift, pipeline, quarantine, runs, sightings
 from ingestion.management.commands.ingest import describe
-from ingestion.models import FeedState, Part, Reject, Run, State, Trigger
+from ingestion.models import FeedState, Part, Reject, Run, Trigger
 from photos import feeds
 from photos.models import Photo
 from photos.sample_api import photo
 from tests.ingestion.pages import FEEDS, RUNS, cells, make_run, page_of
 from tests.ingestion.pages import text as page_text
+from tests.ingestion.slices import in_slices
 from tests.remote import Remote, Reply, json_pages
 from tests.staff import VIEWS, session
 
@@ -92,12 +93,7 @@ def test_what_a_run_saw_survives_the_process_that_saw_it(sync, settings):
     pages[5] |= {"colour": "red"}
     with Remote(json_pages(pages)) as remote:
         settings.PHOTOS_API_URL = remote.url
-        run, _ = runs.request("photos", trigger=Trigger.COMMAND, wake_workers=False)
-        part = run.parts.get()
-        slices = 1
-        while pipeline.advance(part.pk, slice_seconds=0) == State.QUEUED:
-            slices += 1
-    run.refresh_from_db()
+        run, slices = in_slices("photos")
     assert (slices, run.state) == (3, "succeeded")
     # `colour` was there in the first slice only, and has not vanished.
     assert told(run.summary()) == ["size is new, number (page 2)"]

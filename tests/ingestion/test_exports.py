@@ -6,26 +6,20 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import stamina
 from django.db.models.functions import Now
 
-from ingestion import claims, interventions, pipeline, runs, waking
+from ingestion import claims, interventions, pipeline, waking
 from ingestion.errors import ConfigurationError, NotReady, RunFailed
 from ingestion.feeds import Append, Feed, Upsert
 from ingestion.http import Retry, Transport
-from ingestion.models import Part, Run, State, Trigger
+from ingestion.models import Part, Run, State
 from ingestion.sources import Csv, Export, Facts, Ndjson
 from tests.ingestion.catalog import COLUMNS, counts, rows, table_of
+from tests.ingestion.slices import begin
 from tests.remote import Remote, Reply
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tried_twice")]
 SECRET = "s3cr3t-t0ken-of-the-exports"
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=2, cap=True):
-        yield
 
 
 @pytest.fixture
@@ -105,9 +99,8 @@ def declare(monkeypatch, model):
     return declare
 
 
-def begin():
-    run, _ = runs.request("office", trigger=Trigger.COMMAND, wake_workers=False)
-    return run.parts.get().pk
+def begin_part():
+    return begin("office").parts.get().pk
 
 
 def codes_of(pages):
@@ -163,7 +156,7 @@ def test_whoever_takes_over_at_any_chunk_creates_no_other_export(declare, model)
     office = Office(lines(*range(12)), polls=1)
     with Remote(office) as remote:
         declare(remote)
-        part = begin()
+        part = begin_part()
         cursors = []
         while pipeline.advance(part, slice_seconds=0) == State.QUEUED:
             cursors.append(json.dumps(Part.objects.get().cursor))
@@ -180,7 +173,7 @@ def test_a_worker_that_dies_while_it_waits_is_replaced_and_waits_for_the_same_ex
     office.state = "running"
     with Remote(office) as remote:
         declare(remote, interval=timedelta(seconds=30))
-        part = begin()
+        part = begin_part()
         assert pipeline.advance(part, slice_seconds=60) == State.WAITING
         Part.objects.update(next_attempt_at=Now())
         taken = claims.claim(part)  # and never comes back
@@ -195,7 +188,7 @@ def test_a_long_wait_frees_the_worker_and_is_no_attempt_that_failed(declare, mod
     office = Office(lines(1), polls=9)
     with Remote(office) as remote:
         declare(remote, interval=timedelta(seconds=40), interval_max=timedelta(seconds=100))
-        part = begin()
+        part = begin_part()
         for asked in range(1, 9):
             assert pipeline.advance(part, slice_seconds=60) == State.WAITING
             waiting = Part.objects.get()
@@ -219,7 +212,7 @@ def test_the_remote_says_how_long_it_wants_to_be_left_alone(declare, model):
 
     with Remote(answer) as remote:
         declare(remote)
-        part = begin()
+        part = begin_part()
         assert pipeline.advance(part, slice_seconds=60) == State.WAITING
     waiting = Part.objects.get()
     assert (waiting.next_attempt_at - waiting.history.first().taken_at) > timedelta(seconds=290)
@@ -248,7 +241,7 @@ def test_an_export_that_failed_or_expired_fails_the_run(declare, model, state, c
     office.state = state
     with Remote(office) as remote:
         declare(remote)
-        part = begin()
+        part = begin_part()
         assert pipeline.advance(part, slice_seconds=60) == State.FAILED
         assert Run.objects.get().error.startswith(code)
         # Whoever resumes it asks for the same one, and whoever starts another run gets another one.
@@ -314,7 +307,7 @@ def test_a_key_makes_a_creation_that_is_repeated_harmless(declare, model):
 
     with Remote(answer) as remote:
         declare(remote, idempotency_header="Idempotency-Key")
-        part = begin()
+        part = begin_part()
         assert pipeline.advance(part, slice_seconds=60) == State.WAITING
         Part.objects.update(next_attempt_at=Now())
         assert pipeline.advance(part, slice_seconds=60) == State.SUCCEEDED, Run.objects.get().error

@@ -20,6 +20,11 @@ from tests.ingestion.changes import DAY, HOUR, INCREMENTAL, MINUTE, NOON, change
 from tests.remote import Remote, Reply, json_list
 
 WINDOWS = Windows(since="since", until="until", start=NOON - DAY, step=DAY)
+# Items that have a code only, as photos.
+OF_CODES = {
+    **dict.fromkeys(("remote_id", "album_id", "title", "url", "thumbnail_url"), "code"),
+    "raw_data": whole_record,
+}
 AT = Incremental(field="changedAt", since="since", overlap=timedelta(0))
 
 
@@ -91,11 +96,10 @@ def test_a_variable_of_graphql(declare, monkeypatch):
             records=("catalogue", "listed"),
             pagination=SinglePage(),
         )
-        same = dict.fromkeys(("album_id", "title", "url", "thumbnail_url"), "code")
         declare(
             source,
             Incremental(field=integer("code"), since="after"),
-            columns={**same, "remote_id": "code", "raw_data": whole_record},
+            columns=OF_CODES,
         )
         sync()
         sync()
@@ -113,11 +117,10 @@ def test_an_argument_of_soap(declare):
             records=("items", "item"),
             pagination=PageNumber(param="request.page", size=10, size_param="request.size", total=("total",)),
         )
-        same = dict.fromkeys(("album_id", "title", "url", "thumbnail_url"), "code")
         declare(
             source,
             Incremental(field=integer("code"), since="request.warehouse"),
-            columns={**same, "remote_id": "code", "raw_data": whole_record},
+            columns=OF_CODES,
         )
         sync()
         sync()

@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import stamina
 
 from ingestion import pipeline
 from ingestion.errors import RunFailed
@@ -21,11 +20,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 COUNTED = PageNumber(param="_page", size_param="_limit", size=10, total_header="X-Total-Count")
 UNCOUNTED = replace(COUNTED, total_header=None)
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=2, cap=True):
-        yield
+pytestmark = pytest.mark.usefixtures("tried_twice")
 
 
 def photos(number):

@@ -4,26 +4,20 @@ import json
 from dataclasses import replace
 
 import pytest
-import stamina
 
-from ingestion import interventions, pipeline, runs, waking
+from ingestion import interventions, pipeline
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Mirror, Upsert
 from ingestion.http import Answers
-from ingestion.models import Part, State, Trigger
+from ingestion.models import State
 from ingestion.pagination import PageNumber, SinglePage
 from ingestion.parts import FileGroups, PageRanges, ParentGroups
 from ingestion.sources import ForEach, JsonApi
 from tests.ingestion.catalog import COLUMNS, counts, products, rows
+from tests.ingestion.slices import begin, work_off
 from tests.remote import Remote, Reply
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=2, cap=True):
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tried_twice")]
 
 
 class Shop:
@@ -63,22 +57,6 @@ def declare(monkeypatch):
     return declare
 
 
-def request():
-    run, _ = runs.request("shop", trigger=Trigger.COMMAND, wake_workers=False)
-    return run
-
-
-def work_off(run):
-    """Advance whatever is due until nothing is, a chunk at a time."""
-    Part.objects.update(woken_at=None)
-    while due := waking.due_parts():
-        for part in due:
-            pipeline.advance(part, slice_seconds=0)
-        Part.objects.update(woken_at=None)
-    run.refresh_from_db()
-    return run
-
-
 @pytest.mark.parametrize(
     ("size", "expected"), [(1, [[1], [2], [3], [4], [5]]), (2, [[1, 2], [3, 4], [5]]), (9, [[1, 2, 3, 4, 5]])]
 )
@@ -86,7 +64,7 @@ def test_the_children_of_every_parent_are_read_once(declare, model, size, expect
     shop = Shop(**STOCK)
     with Remote(shop) as remote:
         declare(remote, Upsert(model, key="code"), ParentGroups(parents=size))
-        run = work_off(request())
+        run = work_off(begin("shop"))
         lists = [asked.path for asked in remote.requests].count("/shelves")
     assert [part.share["parents"] for part in run.parts.order_by("number")] == expected
     assert (run.state, counts(run.summary())) == ("succeeded", {"read": 9, "inserted": 9})
@@ -130,12 +108,12 @@ def test_a_parent_that_was_added_meanwhile_is_for_the_next_run(declare, model):
     shop = Shop(**STOCK)
     with Remote(shop) as remote:
         declare(remote, Mirror(model, key="code", allow_delete_share=1), ParentGroups(parents=2))
-        run = request()
+        run = begin("shop")
         pipeline.advance(run.parts.get().pk, slice_seconds=0)
         shop.stock = {0: [10]} | shop.stock
         assert (work_off(run).state, run.read) == ("succeeded", 9)
         assert 0 not in shop.asked
-        again = work_off(request())
+        again = work_off(begin("shop"))
     assert counts(again.summary()) == {"read": 10, "inserted": 1, "unchanged": 9}
 
 
@@ -148,8 +126,8 @@ def test_a_parent_that_is_gone_when_its_turn_comes_fails_unless_the_feed_says_th
         shop = Shop(**STOCK)
         with Remote(shop) as remote:
             declare(remote, target, ParentGroups(parents=2), **options)
-            assert work_off(request()).state == "succeeded"
-            run = request()
+            assert work_off(begin("shop")).state == "succeeded"
+            run = begin("shop")
             pipeline.advance(run.parts.get().pk, slice_seconds=0)
             del shop.stock[4]
             run = work_off(run)
@@ -171,7 +149,7 @@ def test_a_parent_that_comes_on_two_pages_is_asked_once(declare, model):
 def test_no_parent_at_all_is_a_run_without_records(declare, model):
     with Remote(Shop()) as remote:
         declare(remote, Upsert(model, key="code"), ParentGroups())
-        run = work_off(request())
+        run = work_off(begin("shop"))
     assert (run.state, run.read, run.parts.count()) == ("succeeded", 0, 1)
 
 
@@ -186,7 +164,7 @@ def test_a_part_that_fails_leaves_the_others_and_goes_on_when_the_run_is_resumed
 
     with Remote(answer) as remote:
         declare(remote, Upsert(model, key="code"), ParentGroups(parents=2))
-        run = work_off(request())
+        run = work_off(begin("shop"))
         assert (run.state, rows(model, "code")) == ("failed", [1, 2, 3, 9])
         broken.clear()
         shop.asked.clear()

@@ -5,7 +5,6 @@ import threading
 
 import psycopg2
 import pytest
-import stamina
 from django.db import connection
 
 from ingestion import pipeline
@@ -15,7 +14,7 @@ from photos.sample_api import photo
 from tests.ingestion.catalog import counts
 from tests.remote import Raw, Remote, Reply, in_turn, json_list, json_pages
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tried_often")]
 
 NAUGHTY = [
     "tab\there",
@@ -28,22 +27,6 @@ NAUGHTY = [
     "🦔 é",
     "\\",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    """Retry as often as in production, without the pauses."""
-    with stamina.set_testing(True, attempts=5, cap=True):
-        yield
-
-
-@pytest.fixture
-def sync(settings):
-    def sync(remote: Remote, **options):
-        settings.PHOTOS_API_URL = remote.url
-        return pipeline.run_here("photos", **options).summary
-
-    return sync
 
 
 def photos(number, **changes):

@@ -5,7 +5,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-import stamina
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
@@ -16,28 +15,13 @@ from ingestion.streams import StringIteratorIO
 from photos.models import Photo
 from photos.sample_api import photo
 from tests.ingestion.catalog import counts
+from tests.ingestion.slices import in_slices
 from tests.remote import Remote, Reply, json_pages
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tried_often")]
 
 # More than fits into the prefetcher and one chunk, so that a run has several commits.
 MANY = 40_000
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    """Retry as often as in production, without the pauses."""
-    with stamina.set_testing(True, attempts=5, cap=True):
-        yield
-
-
-@pytest.fixture
-def sync(settings):
-    def sync(remote: Remote, **options):
-        settings.PHOTOS_API_URL = remote.url
-        return pipeline.run_here("photos", **options).summary
-
-    return sync
 
 
 def photos(number, **changes):
@@ -47,13 +31,8 @@ def photos(number, **changes):
 def test_a_run_in_slices_reads_every_page_once(settings):
     with Remote(json_pages(photos(MANY))) as remote:
         settings.PHOTOS_API_URL = remote.url
-        run, _ = runs.request("photos", trigger=Trigger.COMMAND, wake_workers=False)
-        part = run.parts.get()
-        slices = 0
-        while pipeline.advance(part.pk, slice_seconds=0) == State.QUEUED:
-            slices += 1
-    run.refresh_from_db()
-    assert slices > 0
+        run, slices = in_slices("photos")
+    assert slices > 1
     assert (run.state, counts(run.summary())) == ("succeeded", {"read": MANY, "inserted": MANY})
     assert (run.pages, Photo.objects.count()) == (MANY // 1000, MANY)
 

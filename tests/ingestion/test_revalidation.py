@@ -3,27 +3,19 @@
 import hashlib
 
 import pytest
-import stamina
 from django.db import connection
 
-from ingestion import pipeline, runs
 from ingestion.http import Answers
-from ingestion.models import RememberedPages, State, Trigger
+from ingestion.models import RememberedPages
 from ingestion.pagination import LinkHeader, PageNumber
 from ingestion.sources import JsonApi
 from tests.ingestion.catalog import counts, products
 from tests.ingestion.shop import Shop, somebody
 from tests.remote import Reply, json_list
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_waiting")]
 
 LONG_AGO = "Mon, 02 Nov 2015 10:00:00 GMT"
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=1, cap=True):
-        yield
 
 
 @pytest.fixture
@@ -88,12 +80,7 @@ def test_changed_pages_are_sent_and_loaded_and_those_behind_them_are_not_sent(sh
     shop.pages[2][1]["name"] = "changed"
     shop.sent.clear()
     if slices:
-        shop.declare()
-        run, _ = runs.request("shop", trigger=Trigger.COMMAND, wake_workers=False)
-        while pipeline.advance(run.parts.get().pk, slice_seconds=0) == State.QUEUED:
-            pass
-        run.refresh_from_db()
-        summary = run.summary()
+        summary = shop.in_slices().summary()
     else:
         summary = shop.sync()
     assert set(shop.sent[:2] + shop.sent[-2:]) == {304}

@@ -4,29 +4,22 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-import stamina
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from ingestion import pipeline, runs
-from ingestion.models import Run, RunTraces, State, Trigger
+from ingestion.models import Run, RunTraces
 from ingestion.pagination import PageNumber
 from ingestion.sources import JsonApi
 from ingestion.tracing import load
 from tests.ingestion.catalog import products, table_of
 from tests.ingestion.pages import page_of, text
 from tests.ingestion.shop import Shop
+from tests.ingestion.slices import in_slices
 from tests.remote import Reply
 from tests.staff import VIEWS, session
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=2, cap=True):
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tried_twice")]
 
 
 @pytest.fixture
@@ -65,10 +58,7 @@ def test_those_of_a_run_that_fails_are_kept_too_and_what_was_not_answered(shop):
 
 def test_slices_add_to_each_other_and_a_dry_run_leaves_nothing(shop):
     shop.declare()
-    run, _ = runs.request("shop", trigger=Trigger.COMMAND, wake_workers=False)
-    slices = 1
-    while pipeline.advance(run.parts.get().pk, slice_seconds=0) == State.QUEUED:
-        slices += 1
+    run, slices = in_slices("shop")
     assert slices > 1
     traced = traces(run.pk)
     (total,) = traced.totals.values()

@@ -5,28 +5,21 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import stamina
 
-from ingestion import pipeline, runs
+from ingestion import pipeline
 from ingestion.feeds import Append, Feed
-from ingestion.models import Run, State, Trigger
 from ingestion.pagination import OffsetLimit, PageNumber, SinglePage
 from ingestion.parts import Windows
 from ingestion.sources import Ftp, JsonApi
 from tests.ingestion.catalog import COLUMNS, products, rows
+from tests.ingestion.slices import in_slices
 from tests.remote import Remote, Reply
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tried_twice")]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MOST = 10
 PAGED = PageNumber(param="page", size=4, size_param="size", total=("total",))
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True, attempts=2, cap=True):
-        yield
 
 
 class Search:
@@ -94,11 +87,8 @@ def test_a_window_goes_on_at_any_page_of_any_half(declare):
 def test_slices_take_over_in_the_middle_of_a_half(declare, model):
     with Remote(Search(*range(30))) as remote:
         declare(remote)
-        run, _ = runs.request("search", trigger=Trigger.COMMAND, wake_workers=False)
-        part = run.parts.get().pk
-        while pipeline.advance(part, slice_seconds=0) == State.QUEUED:
-            pass
-    assert Run.objects.get().state == "succeeded"
+        run, _ = in_slices("search")
+    assert run.state == "succeeded"
     assert rows(model, "code") == [*range(30)]
 
 

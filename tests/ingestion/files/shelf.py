@@ -3,12 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
-from ingestion import pipeline, runs
+from ingestion import pipeline
 from ingestion.feeds import Feed, Upsert
 from ingestion.http import Retry
-from ingestion.models import Run, SourceFile, State, Trigger
+from ingestion.models import Run, SourceFile
 from ingestion.sources import Csv, Disk, Files
 from tests.ingestion.catalog import COLUMNS
+from tests.ingestion.slices import begin, finish
 
 # Tries again at once, and not often.
 QUICK = {"retry": Retry(attempts=3, wait_initial=timedelta(milliseconds=5))}
@@ -44,17 +45,15 @@ class Shelf:
 
     def in_slices(self, **options: Any) -> Run:
         """Run the feed in slices of one chunk."""
-        part = self.begin(**options)
-        while pipeline.advance(part, slice_seconds=0) == State.QUEUED:
-            pass
+        finish(self.begin(**options))
         return Run.objects.latest("pk")
 
     def begin(self, **options: Any) -> int:
         """Ask for a run of chunks of one page, and return its part."""
         feed = {"chunk_rows": 1} | options.pop("feed", {})
         self.declare(feed=feed, **options)
-        run, _ = runs.request("shelf", trigger=Trigger.COMMAND, wake_workers=False)
-        return run.parts.get().pk
+        part: int = begin("shelf").parts.get().pk
+        return part
 
     def codes(self) -> list[int]:
         return list(self.model.objects.order_by("code").values_list("code", flat=True))

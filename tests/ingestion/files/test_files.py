@@ -15,6 +15,7 @@ from ingestion.models import Part, Reject, Run, SourceFile, State
 from ingestion.sources import Csv, Disk, FileLimits, Files, Ndjson
 from tests.ingestion.catalog import counts
 from tests.ingestion.files.streams import rows_of
+from tests.ingestion.slices import finish
 
 
 def test_a_second_run_reads_only_what_is_new_or_changed(shelf):
@@ -56,8 +57,7 @@ def test_a_cursor_that_did_not_count_leaves_the_number_open(shelf):
     cursor = Part.objects.get().cursor
     del cursor["records"]
     Part.objects.update(cursor=cursor)
-    while pipeline.advance(part, slice_seconds=0) == State.QUEUED:
-        pass
+    finish(part)
     assert (shelf.codes(), SourceFile.objects.get().records) == ([*range(10)], None)
 
 
@@ -115,8 +115,7 @@ def test_a_file_that_changed_between_two_slices_is_begun_again(shelf):
     part = shelf.begin(format=Csv(page_bytes=40))
     pipeline.advance(part, slice_seconds=0)
     shelf.write("a.csv", *range(1, 10))
-    while pipeline.advance(part, slice_seconds=0) == State.QUEUED:
-        pass
+    finish(part)
     assert Run.objects.get().state == "succeeded"
     assert shelf.codes() == list(range(1, 10))
 

@@ -6,37 +6,26 @@ from datetime import timedelta
 
 import pytest
 
-from ingestion import pipeline, runs, waking
+from ingestion import pipeline
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.feeds import Mirror
-from ingestion.models import Part, Reject, State, Trigger
+from ingestion.models import Part, Reject, State
 from ingestion.pagination import SinglePage
 from ingestion.parts import FileGroups, ParentGroups
 from ingestion.sources import Csv, JsonApi
 from tests.ingestion.catalog import counts
+from tests.ingestion.slices import begin, finish, work_off
 
 
 def groups(shelf, *, files=1, **options):
     """Declare the feed and begin a run of it, of one part so far."""
     feed = {"parts": FileGroups(files=files), "parts_at_once": 10, "chunk_rows": 1} | options.pop("feed", {})
     shelf.declare(feed=feed, **options)
-    run, _ = runs.request("shelf", trigger=Trigger.COMMAND, wake_workers=False)
-    return run
+    return begin("shelf")
 
 
 def shares(run):
     return [part.share for part in run.parts.order_by("number")]
-
-
-def work_off(run):
-    """Advance whatever is due until nothing is, a chunk at a time."""
-    Part.objects.update(woken_at=None)
-    while due := waking.due_parts():
-        for part in due:
-            pipeline.advance(part, slice_seconds=0)
-        Part.objects.update(woken_at=None)
-    run.refresh_from_db()
-    return run
 
 
 def aged(shelf, *names):
@@ -171,9 +160,7 @@ def test_a_file_that_was_changed_just_now_waits_for_the_next_run(shelf):
 def test_files_are_moved_when_the_whole_run_has_succeeded(shelf):
     aged(shelf, "a.csv", "b.csv", "c.csv")
     run = groups(shelf, move_to="done")
-    first = run.parts.get().pk
-    while pipeline.advance(first, slice_seconds=0) == State.QUEUED:
-        pass
+    finish(run.parts.get().pk)
     assert (shelf.loaded(), (shelf.folder / "a.csv").exists()) == (["a.csv"], True)
     work_off(run)
     assert len(list((shelf.folder / "done").iterdir())) == 3
