@@ -8,11 +8,16 @@ from typing import Any
 from django.apps.registry import Apps
 from django.db import connection, models
 
+from ingestion.cleaning import related
+from ingestion.models import Reject
+
 ALBUM = {
     "code": models.CharField(max_length=10, unique=True),
     "title": models.CharField(max_length=20, db_default="untitled"),
 }
 PICTURE = {"code": models.BigIntegerField(unique=True), "name": models.CharField(max_length=20, null=True)}
+
+COLUMNS = {"code": "code", "name": "name", "album": related("album.code", by="code")}
 
 
 def refers(to: Any = "Album", *, null: bool = False, **options: Any) -> Any:
@@ -69,3 +74,13 @@ def _drop(made: list[Any]) -> None:
 def pictures(*pairs: tuple[int, str | None], **more: Any) -> list[dict[str, Any]]:
     """Return records of pictures: number, and code of the album."""
     return [{"code": code, "name": f"picture {code}", "album": {"code": album}} | more for code, album in pairs]
+
+
+def columns(missing: str, **options: Any) -> dict[str, Any]:
+    """Return the columns of a feed of pictures, with what becomes of an album that is missing."""
+    return COLUMNS | {"album": related("album.code", by="code", missing=missing, **options)}
+
+
+def reasons() -> list[tuple[str, str, str]]:
+    """Return why records were rejected, with field and detail."""
+    return list(Reject.objects.order_by("pk").values_list("reason", "field", "detail"))

@@ -5,6 +5,7 @@ import stamina
 
 from ingestion import pipeline
 from tests.ingestion.catalog import Catalog, table_of
+from tests.ingestion.hostile import FIELDS, Hostile
 from tests.ingestion.shop import Shop
 
 
@@ -25,6 +26,13 @@ def shop(monkeypatch, model):
     shop = Shop(monkeypatch, model, 5)
     with shop.remote:
         yield shop
+
+
+@pytest.fixture
+def hostile(monkeypatch):
+    """A feed of a hostile remote, with a column of any text."""
+    with table_of(**FIELDS) as model:
+        yield Hostile(monkeypatch, model)
 
 
 @pytest.fixture

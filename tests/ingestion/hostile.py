@@ -1,6 +1,7 @@
 """A hostile remote for the tests of bad input: its pages are bytes, its feed is declared beside the photos feed."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,16 @@ FIELDS = {
 
 def good(*numbers: int) -> list[dict[str, Any]]:
     return [{"id": number} for number in numbers]
+
+
+def record(value: Any) -> bytes:
+    """Return the record with the key 5 and a value: JSON text where it is bytes."""
+    return b'{"id":5,"v":' + (value if isinstance(value, bytes) else json.dumps(value).encode()) + b"}"
+
+
+def name_of(value: object) -> str:
+    """Name a parameter, whatever is in it."""
+    return ascii(value)[:40]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,8 @@
 """Relations that are found by natural keys: in every write mode, over whole runs, missing ones included."""
 
-import threading
-import time
 import uuid
 from datetime import date
 
-import psycopg2
 import pytest
 from django.db import connection, models
 from django.test.utils import CaptureQueriesContext
@@ -17,21 +14,10 @@ from ingestion.drift import Watch
 from ingestion.feeds import Append, History, Mirror, Replace, SoftDelete, Upsert
 from ingestion.groups import compile_groups
 from ingestion.models import Reject, Run
-from tests.ingestion.albums import ALBUM, PICTURE, albums, pictures, refers
+from tests.ingestion.albums import ALBUM, COLUMNS, PICTURE, albums, columns, pictures, reasons, refers
 from tests.ingestion.catalog import counts, rows, written
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-COLUMNS = {"code": "code", "name": "name", "album": related("album.code", by="code")}
-
-
-def columns(missing, **options):
-    return COLUMNS | {"album": related("album.code", by="code", missing=missing, **options)}
-
-
-def reasons():
-    return list(Reject.objects.order_by("pk").values_list("reason", "field", "detail"))
-
 
 MODES = {
     "append": Append,
@@ -323,73 +309,3 @@ def test_records_whose_related_row_the_database_refuses_to_make_are_rejected_alo
         assert [(reason, field) for reason, field, _ in reasons()] == [("check_violation", "album")] * 2
         assert "photos.Album was not made" in reasons()[0][2]
         assert rows(album, "code") == ["fine", "good"]
-
-
-# Beside others
-
-
-def until_somebody_waits(other):
-    deadline = time.monotonic() + 30
-    # For this one: other tests wait in the same server.
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-    with psycopg2.connect(**connection.get_connection_params()) as watch, watch.cursor() as cursor:
-        while time.monotonic() < deadline:
-            cursor.execute(waiting, [other.info.backend_pid])
-            if cursor.fetchone()[0]:
-                break
-            watch.rollback()
-            time.sleep(0.01)
-    watch.close()
-
-
-def beside(catalog, other, change, *arguments, **options):
-    """Run the feed; when it waits for the other connection, that one makes its change and commits."""
-
-    def cross():
-        until_somebody_waits(other)
-        with other.cursor() as cursor:
-            cursor.execute(change)
-        other.commit()
-
-    thread = threading.Thread(target=cross)
-    thread.start()
-    summary = catalog.sync(*arguments, **options)
-    thread.join()
-    other.close()
-    return summary
-
-
-def test_somebody_else_makes_the_same_row_at_the_same_time(catalog):
-    with albums() as (album, model):
-        other = psycopg2.connect(**connection.get_connection_params())
-        with other.cursor() as cursor:
-            cursor.execute("INSERT INTO photos_album (code, title) VALUES ('a', 'theirs')")
-        target = Upsert(model, key="code")
-        summary = beside(catalog, other, "SELECT 1", target, pictures((1, "a"), (2, "b")), columns=columns("create"))
-        assert (counts(summary), summary["coercions"]) == ({"read": 2, "inserted": 2}, {"album:created": 1})
-        assert rows(album, "code", "title") == [("a", "theirs"), ("b", "untitled")]
-
-
-def test_somebody_else_deletes_the_row_after_it_was_found(catalog):
-    with albums() as (album, model):
-        album.objects.create(code="a")
-        album.objects.create(code="b")
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$"
-                " BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;"
-                "CREATE TRIGGER wait BEFORE INSERT ON photos_picture EXECUTE FUNCTION wait()"
-            )
-        other = psycopg2.connect(**connection.get_connection_params())
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(7)")
-        target = Upsert(model, key="code")
-        page = pictures((1, "a"), (2, "b"), (3, "a"), (4, "b"))
-        try:
-            summary = beside(catalog, other, "DELETE FROM photos_album WHERE code = 'a'", target, page, columns=COLUMNS)
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute("DROP FUNCTION wait() CASCADE")
-        assert counts(summary) == {"read": 4, "inserted": 2, "rejected": 2}
-        assert {reason for reason, _, _ in reasons()} == {"foreign_key_violation"}
-        assert rows(model, "code") == [2, 4]
