@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from tests.faults.catalogue import Trial, case
-from tests.faults.surroundings import Surroundings, until_gone
+from tests.faults.surroundings import Surroundings, last, until_gone
 from tests.processes import wait_until
 
 SECONDS = 5
@@ -105,10 +105,11 @@ def _beat_down(trial: Trial) -> None:
     with around.workers():
         with beats(around):
             wait_for_slots(around, 1)
-        time.sleep(3.5 * SECONDS)
+        last(3.5 * SECONDS)
         before = scheduled(around)
         with beats(around):
             wait_for_slots(around, before + 1)
+            # Almost until the next slot: whatever was made up besides would be there.
             time.sleep(SECONDS - 1)
             assert scheduled(around) <= before + 2, "a missed slot was made up more than once"
         all_well(trial)
@@ -151,7 +152,7 @@ def _down_at_the_slot(trial: Trial) -> None:
         around.broker.kill()
         before = scheduled(around)
         wait_for_slots(around, before + 1)
-        time.sleep(SECONDS)
+        last(SECONDS)
         around.broker.start()
         began = time.monotonic()
         wait_until(lambda: not around.query("SELECT 1 FROM ingestion_run WHERE finished_at IS NULL"), seconds=60)

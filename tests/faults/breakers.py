@@ -21,8 +21,7 @@ def _out_of_service(trial: Trial) -> None:
     with around.workers(2):
         around.fresh(alpha=2_000, beta=2_000)
         around.serve(refusals=[(503, {})] * 10_000)
-        runs = [around.trigger("alpha"), around.trigger("beta")]
-        trial.runs += 2
+        runs = [trial.trigger("alpha"), trial.trigger("beta")]
         wait_until(lambda: around.query(OPEN), seconds=90, what="the breaker's opening")
         wait_until(lambda: {around.state(run) for run in runs} == {"waiting"}, what="the waits of both feeds")
         around.broker.client.flushall()

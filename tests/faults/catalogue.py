@@ -54,6 +54,11 @@ class Trial:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
 
+    def trigger(self, feed: str = "alpha") -> int:
+        """Start a run that counts as one of the trial's, and return it."""
+        self.runs += 1
+        return self.around.trigger(feed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

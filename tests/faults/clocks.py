@@ -184,4 +184,5 @@ def sped(around: Surroundings, *, begin: datetime, hours: float) -> None:
     starts = around.stack.text("beat-of-clock").count("beat: Starting")
     with beat_of(around, "celery", "beat", "--max-interval", "240", **environment, **REAL_MONOTONIC):
         wait_until(lambda: around.stack.text("beat-of-clock").count("beat: Starting") > starts, what="beat's start")
+        # Beat does the rest by its own clock.
         time.sleep(hours * HOUR / RATE)

@@ -1,9 +1,7 @@
 """A database that ends under a run, or whose answers are lost: fault 13."""
 
-import time
-
 from tests.faults.catalogue import Trial, case
-from tests.faults.killing import RECOVERY_SECONDS, strike_until_done
+from tests.faults.killing import RECOVERY_SECONDS, resets, strike_until_done
 from tests.faults.surroundings import until_gone
 from tests.processes import wait_until
 
@@ -33,8 +31,7 @@ def _stopped_in_the_copy(trial: Trial) -> None:
     with around.workers():
         for point in ("copying", "copied", "committing"):
             around.fresh(alpha=2_000)
-            run = around.trigger()
-            trial.runs += 1
+            run = trial.trigger()
             around.wait_for(run)
             until_gone(around.arm(point, "hang 1"))
             around.stop_database_at_once()
@@ -74,13 +71,4 @@ def _connections_reset(trial: Trial) -> None:
     """All connections to the database reset at random instants, every other time while new ones are refused for 2 s."""
     around = trial.around
     with around.workers():
-
-        def strike() -> bool:
-            if len(trial.recovered) % 2:
-                with around.to_database.refusing():
-                    time.sleep(2)
-            else:
-                around.to_database.reset()
-            return True
-
-        strike_until_done(trial, strike)
+        strike_until_done(trial, resets(trial, around.to_database, refused_seconds=2))

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 from tests.faults.catalogue import NotHere, Trial, case
-from tests.faults.killing import owner_of, strike_until_done
+from tests.faults.killing import kill_owner, strike_until_done
 from tests.faults.surroundings import Surroundings, Worker
 from tests.processes import ROOT
 
@@ -39,13 +39,10 @@ def beside(trial: Trial, commit: str) -> None:
             struck = {old.name: 0, new.name: 0}
 
             def strike() -> bool:
-                owner = owner_of(around, workers)
-                if owner is None:
-                    return False
-                owner.kill()
-                owner.restart()
-                struck[owner.name] += 1
-                return True
+                owner = kill_owner(around, workers)
+                if owner is not None:
+                    struck[owner.name] += 1
+                return owner is not None
 
             strike_until_done(trial, strike)
         finally:

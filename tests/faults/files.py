@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import boto3
 from tests.faults import records
 from tests.faults.catalogue import Trial, case
 from tests.faults.collection import told
-from tests.faults.killing import RECOVERY_SECONDS, error_of
+from tests.faults.killing import error_of, resets, strike_until_done
 from tests.faults.proxy import Proxy
 from tests.faults.surroundings import Surroundings, until_gone
 from tests.ingestion.files import servers
@@ -101,8 +100,7 @@ def begun(trial: Trial, feed: str) -> int:
     around = trial.around
     around.fresh(**{feed: RECORDS})
     point = around.arm(f"{feed}-committed", "hang 3")
-    run = around.trigger(feed)
-    trial.runs += 1
+    run = trial.trigger(feed)
     until_gone(point)
     around.wait_for(run)
     assert not around.has_ended(run)
@@ -158,8 +156,7 @@ def _cut_without_a_226(trial: Trial) -> None:
     with shelf(around, "ftp"), around.workers():
         around.fresh(ftp=RECORDS)
         servers.CuttingData.cuts = [200_000, 0, 700_000, size - 900_000]
-        run = around.trigger("ftp")
-        trial.runs += 1
+        run = trial.trigger("ftp")
         around.verdict(run)
         assert servers.CuttingData.cuts == [], "not every cut was made"
 
@@ -168,23 +165,10 @@ def _cut_without_a_226(trial: Trial) -> None:
 def _cut_at_random(trial: Trial) -> None:
     """Connections to files on HTTP and S3 reset at random instants, every other time new ones are refused for 1 s."""
     around = trial.around
-    for feed, most in (("web", trial.strikes // 2), ("bucket", trial.strikes)):
+    half = trial.strikes // 2
+    for feed, strikes in (("web", half), ("bucket", trial.strikes - half)):
         with shelf(around, feed) as place, around.workers():
             assert place.proxy is not None
             place.proxy.manners.limit = 400_000
-            while len(trial.recovered) < most:
-                around.fresh(**{feed: RECORDS})
-                run = around.trigger(feed)
-                trial.runs += 1
-                while len(trial.recovered) < most and not around.has_ended(run):
-                    time.sleep(trial.chance.uniform(0, 2))
-                    if around.has_ended(run):
-                        break
-                    if len(trial.recovered) % 2:
-                        with place.proxy.refusing():
-                            time.sleep(1)
-                    else:
-                        place.proxy.reset()
-                    trial.recovered.append(around.recovery_seconds(run))
-                around.verdict(run, seconds=120)
-    assert max(trial.recovered) < RECOVERY_SECONDS
+            strike = resets(trial, place.proxy, refused_seconds=1)
+            strike_until_done(trial, strike, feed=feed, records=RECORDS, strikes=strikes)

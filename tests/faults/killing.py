@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from tests.faults.catalogue import Trial, case
-from tests.faults.surroundings import Surroundings, Worker, until_gone
+from tests.faults.proxy import Proxy
+from tests.faults.surroundings import RECORDS, Surroundings, Worker, last, until_gone
 from tests.processes import wait_until
 
 # A run goes on within this time, whatever was killed: FAULTS 1 and 2.
@@ -20,27 +21,51 @@ PLACES = ("copying", "committing", "acknowledging", "claimed", "fetching", "copi
 
 
 def strike_until_done(
-    trial: Trial, strike: Callable[[], bool], *, and_then: Callable[[int], None] = lambda run: None
+    trial: Trial,
+    strike: Callable[[], bool],
+    *,
+    feed: str = "alpha",
+    records: int = RECORDS,
+    strikes: int | None = None,
+    and_then: Callable[[int], None] = lambda run: None,
 ) -> None:
     """Start runs one after the other and strike at random instants of them, until all strikes are spent.
 
-    `and_then` looks at each run that has passed the oracle.
+    Args:
+        records: what the feed's source has.
+        strikes: all that the trial has, unless it is said.
+        and_then: looks at each run that has passed the oracle.
     """
-    around, left = trial.around, trial.strikes
+    around, left = trial.around, trial.strikes if strikes is None else strikes
     while left:
-        around.fresh()
-        run = around.trigger()
-        trial.runs += 1
+        around.fresh(**{feed: records})
+        run = trial.trigger(feed)
         while left and not around.has_ended(run):
+            # The instant of the strike.
             time.sleep(trial.chance.uniform(0, 2))
             if around.has_ended(run) or not strike():
                 continue
             left -= 1
             trial.recovered.append(around.recovery_seconds(run))
         around.verdict(run)
-        trial.fetched_again += around.fetched_again()
+        trial.fetched_again += around.fetched_again(feed)
         and_then(run)
-    assert max(trial.recovered) < RECOVERY_SECONDS, f"recovered after {max(trial.recovered):.1f} s"
+    slowest = max(trial.recovered, default=0)
+    assert slowest < RECOVERY_SECONDS, f"recovered after {slowest:.1f} s"
+
+
+def resets(trial: Trial, proxy: Proxy, *, refused_seconds: float) -> Callable[[], bool]:
+    """Return a strike that resets all connections; every other time new ones are refused for a while besides."""
+
+    def strike() -> bool:
+        if len(trial.recovered) % 2:
+            with proxy.refusing():
+                last(refused_seconds)
+        else:
+            proxy.reset()
+        return True
+
+    return strike
 
 
 @case(1, quick=3)
@@ -52,12 +77,11 @@ def _child_killed_at_each_point(trial: Trial) -> None:
             around.fresh(alpha=2_000)
             if place in ("claimed", "ending", "acknowledging"):
                 point = around.arm(place)
-                run = around.trigger()
+                run = trial.trigger()
             else:
-                run = around.trigger()
+                run = trial.trigger()
                 around.wait_for(run)
                 point = around.arm(place)
-            trial.runs += 1
             until_gone(point)
             trial.recovered.append(around.recovery_seconds(run))
             around.verdict(run)
@@ -77,16 +101,7 @@ def _group_killed_beside_another(trial: Trial) -> None:
     """The working one of two workers killed whole at random instants, started again later."""
     around = trial.around
     with around.workers(2) as workers:
-
-        def strike() -> bool:
-            owner = owner_of(around, workers)
-            if owner is None:
-                return False
-            owner.kill()
-            owner.restart()
-            return True
-
-        strike_until_done(trial, strike)
+        strike_until_done(trial, lambda: kill_owner(around, workers) is not None)
 
 
 @case(2)
@@ -96,11 +111,10 @@ def _only_group_killed(trial: Trial) -> None:
     with around.workers() as [worker]:
         for _ in range(3):
             around.fresh()
-            run = around.trigger()
-            trial.runs += 1
+            run = trial.trigger()
             around.wait_for(run, records=trial.chance.randrange(1, 5_000))
             worker.kill()
-            time.sleep(2)
+            last(2)
             worker.restart()
             trial.recovered.append(2 + around.recovery_seconds(run))
             around.verdict(run)
@@ -115,8 +129,7 @@ def _group_on_another_host_killed(trial: Trial) -> None:
         around.fresh()
         elsewhere = around.worker(wrapper=("unshare", "--pid", "--fork", "--kill-child"))
         elsewhere.wait_until_ready()
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         around.wait_for(run)
         with around.workers():
             elsewhere.kill()
@@ -131,6 +144,15 @@ def owner_of(around: Surroundings, workers: list[Worker]) -> Worker | None:
         "SELECT owner FROM ingestion_part WHERE state = 'running' AND owner <> ''"
     )}  # fmt: skip
     return next((worker for worker in workers if owners & set(worker.children())), None)
+
+
+def kill_owner(around: Surroundings, workers: list[Worker]) -> Worker | None:
+    """Kill the worker whole whose child advances a part, if there is one, and start it again."""
+    owner = owner_of(around, workers)
+    if owner is not None:
+        owner.kill()
+        owner.restart()
+    return owner
 
 
 @case(5, quick=1)
@@ -155,8 +177,7 @@ def zombie(trial: Trial, place: str) -> None:
     around = trial.around
     around.fresh()
     with around.workers(2):
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         around.wait_for(run)
         until_gone(around.arm(place, "stop"))
         [(owner, epoch)] = around.query("SELECT owner, epoch FROM ingestion_part WHERE run_id = %s", run)
@@ -179,9 +200,9 @@ def _terminated(trial: Trial) -> None:
         around.fresh()
         stopped = around.worker()
         stopped.wait_until_ready()
-        running, queued = around.trigger("alpha"), around.trigger("beta")
-        trial.runs += 2
+        running, queued = trial.trigger("alpha"), trial.trigger("beta")
         around.wait_for(running)
+        # The instant of the strike.
         time.sleep(trial.chance.uniform(0, 2))
         stopped.process.terminate()
         began = time.monotonic()
@@ -203,8 +224,7 @@ def _poison(trial: Trial) -> None:
     around.fresh(alpha=2_000, beta=2_000)
     with around.workers():
         around.arm("beta-copying", "always kill")
-        good, poison = around.trigger("alpha"), around.trigger("beta")
-        trial.runs += 2
+        good, poison = trial.trigger("alpha"), trial.trigger("beta")
         wait_until(lambda: around.has_ended(good), what="the good run's end")
         wait_until(lambda: around.has_ended(poison), seconds=240, what="the poison's end")
     assert (around.state(good), around.state(poison)) == ("succeeded", "failed")

@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from tests.faults.catalogue import Trial, case
 from tests.faults.collection import Collection, told
-from tests.faults.killing import RECOVERY_SECONDS, error_of
+from tests.faults.killing import error_of, strike_until_done
 from tests.faults.surroundings import Surroundings, until_gone
 from tests.ingestion.oauth_server import OAuthServer
 from tests.processes import ROOT, wait_until
@@ -76,7 +76,9 @@ def serving(around: Surroundings, tokens: Tokens) -> Iterator[None]:
 def log_in(around: Surroundings, refresh: str) -> None:
     """Store a refresh token, as a person does."""
     command = [sys.executable, "manage.py", "credentials", "set", "tokens"]
-    subprocess.run(command, cwd=ROOT, env=around.stack.environment, input=refresh, text=True, check=True)
+    subprocess.run(
+        command, cwd=ROOT, env=around.stack.environment, input=refresh, text=True, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 @case(17)
@@ -86,8 +88,7 @@ def _tokens_end(trial: Trial) -> None:
     tokens = Tokens(Collection("tokens", 10_000), pages=7, forgives=False)
     with serving(around, tokens), around.workers():
         around.fresh(tokens=10_000)
-        run = around.trigger("tokens")
-        trial.runs += 1
+        run = trial.trigger("tokens")
         around.verdict(run)
     trial.notes.append(f"{len(tokens.sent)} refreshes")
     assert len(tokens.sent) >= 100 // 7
@@ -97,24 +98,13 @@ def _tokens_end(trial: Trial) -> None:
 @case(17, is_random=True)
 def _killed_with_tokens(trial: Trial) -> None:
     """Pool child killed at random instants while tokens end every three pages, and their answers take 0.2 s."""
-    around, left = trial.around, trial.strikes
+    around = trial.around
     tokens = Tokens(Collection("tokens", 4_000), pages=3, forgives=True)
     tokens.slowness = 0.2
     with serving(around, tokens), around.workers() as [worker]:
-        while left:
-            around.fresh(tokens=4_000)
-            run = around.trigger("tokens")
-            trial.runs += 1
-            while left and not around.has_ended(run):
-                time.sleep(trial.chance.uniform(0, 2))
-                if around.has_ended(run) or not worker.kill_child():
-                    continue
-                left -= 1
-                trial.recovered.append(around.recovery_seconds(run))
-            around.verdict(run)
+        strike_until_done(trial, worker.kill_child, feed="tokens", records=4_000)
     trial.notes.append(f"{len(tokens.sent)} refreshes, {tokens.sent_again} sent again")
     assert tokens.sent_again, "no worker was killed between refresh and store"
-    assert max(trial.recovered) < RECOVERY_SECONDS
 
 
 @case(17)
@@ -126,8 +116,7 @@ def _killed_between_refresh_and_store(trial: Trial) -> None:
         with serving(around, tokens), around.workers():
             around.fresh(tokens=2_000)
             point = around.arm("refreshed")
-            run = around.trigger("tokens")
-            trial.runs += 1
+            run = trial.trigger("tokens")
             until_gone(point)
             if not forgives:
                 wait_until(lambda run=run: around.has_ended(run), seconds=180, what="the failure")

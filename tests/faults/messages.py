@@ -4,7 +4,6 @@ import base64
 import json
 import pickle
 import re
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from tests.faults.broker import QUEUE
 from tests.faults.catalogue import Trial, case
 from tests.faults.killing import strike_until_done
-from tests.faults.surroundings import Worker
+from tests.faults.surroundings import Worker, last
 from tests.processes import wait_until
 
 # From a message that is lost to the first commit: dispatch every 5 s, and 1.5 s before a part is woken again.
@@ -56,7 +55,7 @@ def _killed_without_persistence(trial: Trial) -> None:
 
         def strike() -> bool:
             around.broker.kill()
-            time.sleep(1)
+            last(1)
             around.broker.start()
             return True
 
@@ -91,8 +90,7 @@ def _visibility_timeout(trial: Trial) -> None:
     around = trial.around
     with around.workers(2) as workers:
         around.fresh()
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         for records in (500, 3_000, 6_000):
             around.wait_for(run, records=records)
             assert not around.has_ended(run)
@@ -133,8 +131,7 @@ def _garbage(trial: Trial) -> None:
         pid = worker.process.pid
         around.broker.client.lpush(QUEUE, *bad)
         wait_until(lambda: not around.broker.client.llen(QUEUE), what="the end of the garbage")
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         around.verdict(run)
         assert worker.process.poll() is None, "the worker ended"
         assert worker.process.pid == pid

@@ -5,6 +5,7 @@ import time
 
 from tests.faults.catalogue import Trial, case
 from tests.faults.killing import RECOVERY_SECONDS
+from tests.faults.surroundings import last
 from tests.faults.web import Admin, web
 
 # FAULTS 8: a trigger from the admin answers within this time, whatever the broker does.
@@ -16,6 +17,7 @@ def sync_now(trial: Trial, admin: Admin, feed: str = "beta") -> int:
     began = time.monotonic()
     admin.sync(feed)
     seconds = time.monotonic() - began
+    trial.runs += 1
     trial.notes.append(f"the admin answered in {seconds:.1f} s")
     assert seconds < ANSWER_SECONDS, f"the admin answered after {seconds:.1f} s"
     [(run,)] = trial.around.query(
@@ -40,7 +42,7 @@ def _frozen(trial: Trial) -> None:
         with around.broker.frozen():
             began = time.monotonic()
             triggered = sync_now(trial, admin)
-            time.sleep(began + 30 - time.monotonic())
+            last(began + 30 - time.monotonic())
         both_recover(trial, running, triggered)
 
 
@@ -60,7 +62,7 @@ def _resets(trial: Trial) -> None:
         resets.start()
         try:
             triggered = sync_now(trial, admin)
-            time.sleep(20)
+            last(20)
         finally:
             stop.set()
             resets.join()
@@ -76,7 +78,7 @@ def _full(trial: Trial) -> None:
         around.broker.client.config_set("maxmemory", "1")
         try:
             triggered = sync_now(trial, admin)
-            time.sleep(15)
+            last(15)
         finally:
             around.broker.client.config_set("maxmemory", "0")
         both_recover(trial, running, triggered)
@@ -91,9 +93,10 @@ def _restarted(trial: Trial) -> None:
         triggered = sync_now(trial, admin)
         for _ in range(5):
             around.broker.kill()
-            time.sleep(1)
+            last(1)
             around.broker.start()
-            time.sleep(2)
+            # Back, but not for long.
+            last(2)
         both_recover(trial, running, triggered)
 
 
@@ -107,8 +110,8 @@ def _down_at_the_trigger(trial: Trial) -> None:
         began = time.monotonic()
         triggered = sync_now(trial, admin)
         commanded = int(around.stack.summary("trigger", "alpha", "--json")["run"])
-        trial.runs += 2
-        time.sleep(max(0, began + 10 - time.monotonic()))
+        trial.runs += 1
+        last(began + 10 - time.monotonic())
         around.broker.start()
         both_recover(trial, commanded, triggered)
 
@@ -118,7 +121,6 @@ def started(trial: Trial) -> int:
     around = trial.around
     around.fresh()
     around.serve(latency=0.15)
-    run = around.trigger()
-    trial.runs += 2
+    run = trial.trigger()
     around.wait_for(run)
     return run

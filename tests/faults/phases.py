@@ -11,6 +11,7 @@ from typing import Any
 from tests.faults.catalogue import Trial, case
 from tests.faults.collection import Collection, Door, serving, told
 from tests.faults.killing import RECOVERY_SECONDS, error_of
+from tests.faults.surroundings import last
 from tests.ingestion.files.servers import certificate
 from tests.processes import wait_until
 from tests.remote import Raw, Remote, Reply
@@ -58,8 +59,7 @@ def _hangs(trial: Trial) -> None:
             source.asked.clear()
             source.before = hanging(how)
             began = time.monotonic()
-            run = around.trigger("hasty")
-            trial.runs += 1
+            run = trial.trigger("hasty")
             around.verdict(run)
             trial.recovered.append(time.monotonic() - began)
             assert [query["page"] for query in source.asked].count("4") == 3
@@ -82,9 +82,8 @@ def _no_connection(trial: Trial) -> None:
                 for how in ("connect", "silence"):
                     around.fresh(**{feed: 1_000})
                     door.fill() if how == "connect" else door.fall_silent()
-                    run = around.trigger(feed)
-                    trial.runs += 1
-                    time.sleep(4)
+                    run = trial.trigger(feed)
+                    last(4)
                     assert around.read(run) == 0, "somebody got through"
                     door.open()
                     trial.recovered.append(around.recovery_seconds(run))
@@ -109,8 +108,7 @@ def _broken_at_random(trial: Trial) -> None:
         source = Collection("hasty", 2_000, before=before)
         with serving(around, source), around.workers():
             around.fresh(hasty=2_000)
-            run = around.trigger("hasty")
-            trial.runs += 1
+            run = trial.trigger("hasty")
             around.verdict(run, seconds=240)
             ended = time.monotonic()
         served = times[len(trial.recovered) :]
@@ -169,8 +167,7 @@ def _no_end(trial: Trial) -> None:
             source.asked.clear()
             source.before = leading(lead, misleads)
             misleads.set()
-            run = around.trigger("cursors")
-            trial.runs += 1
+            run = trial.trigger("cursors")
             wait_until(lambda run=run: around.has_ended(run), what=f"the failure with {code}")
             error = error_of(around, run)
             assert around.state(run) == "failed", around.state(run)
@@ -179,6 +176,5 @@ def _no_end(trial: Trial) -> None:
             assert len(source.asked) <= most, f"{len(source.asked)} pages"
             trial.notes.append(f"{len(source.asked)} pages: {error}")
             misleads.clear()
-            good = around.trigger("cursors")
-            trial.runs += 1
+            good = trial.trigger("cursors")
             around.verdict(good)

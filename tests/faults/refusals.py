@@ -13,7 +13,7 @@ import psycopg2
 from config.servers.accounts import database_account
 from tests.faults.catalogue import Trial, case
 from tests.faults.databases import WORKERS
-from tests.faults.surroundings import Surroundings
+from tests.faults.surroundings import Surroundings, last
 from tests.processes import wait_until
 
 END_SESSIONS = f"SELECT pg_terminate_backend(pid) FROM ({WORKERS}) AS found"
@@ -47,8 +47,7 @@ def _not_now(trial: Trial) -> None:
         for code in ("40001", "40P01", "55P03", "53300"):
             around.fresh(alpha=2_000)
             with changed(around, FAILING.format(code=code), undo=NO_LONGER_FAILING):
-                run = around.trigger()
-                trial.runs += 1
+                run = trial.trigger()
                 trial.recovered.append(around.recovery_seconds(run))
                 around.verdict(run)
 
@@ -62,7 +61,7 @@ def _locked(trial: Trial) -> None:
         other = around.connect()
         with contextlib.closing(other), other.cursor() as cursor:
             cursor.execute("BEGIN; LOCK TABLE faults_record IN ACCESS EXCLUSIVE MODE")
-            time.sleep(15)
+            last(15)
             cursor.execute("ROLLBACK")
         trial.recovered.append(around.recovery_seconds(run))
         around.verdict(run)
@@ -74,11 +73,10 @@ def _deadlock(trial: Trial) -> None:
     around = trial.around
     with around.workers() as [worker]:
         around.fresh()
-        around.verdict(around.trigger())
+        around.verdict(trial.trigger())
         # Every row differs, so that each is written.
         around.query("UPDATE faults_record SET payload = 'another'")
-        run = around.trigger()
-        trial.runs += 2
+        run = trial.trigger()
         other = around.connect()
         with contextlib.closing(other), other.cursor() as cursor:
             # Whose check comes first is refused: not this one's.
@@ -116,7 +114,7 @@ def _read_only(trial: Trial) -> None:
         )
         with changed(around, read_only, undo=writable):
             around.query(END_SESSIONS)
-            time.sleep(8)
+            last(8)
         around.query(END_SESSIONS)
         trial.recovered.append(around.recovery_seconds(run))
         around.verdict(run)
@@ -162,8 +160,7 @@ def _disk_full(trial: Trial) -> None:
         around.query(f"CREATE TABLESPACE faults_disk LOCATION '{disk}'")
         try:
             around.query("ALTER TABLE faults_record SET TABLESPACE faults_disk")
-            run = around.trigger()
-            trial.runs += 1
+            run = trial.trigger()
             error = failed(around, run, "53100")
             trial.notes.append(error)
             subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
@@ -191,8 +188,7 @@ def mounted(path: Path, size: str) -> Iterator[None]:
 def started(trial: Trial) -> int:
     """Return a run that has committed a chunk and goes on."""
     trial.around.fresh()
-    run = trial.around.trigger()
-    trial.runs += 1
+    run = trial.trigger()
     trial.around.wait_for(run)
     assert not trial.around.has_ended(run)
     return run

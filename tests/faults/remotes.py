@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.faults import oracle
 from tests.faults.catalogue import Trial, case
-from tests.faults.killing import strike_until_done
+from tests.faults.killing import resets, strike_until_done
 from tests.faults.refusals import failed
 from tests.processes import wait_until
 
@@ -30,8 +30,7 @@ def _broken_answers(trial: Trial) -> None:
         for how in BREAKS:
             around.fresh(alpha=1_000)
             around.serve(broken={"4": how}, breaks=2)
-            run = around.trigger()
-            trial.runs += 1
+            run = trial.trigger()
             around.verdict(run)
             assert [page["page"] for page in around.served()].count(4) == 1
 
@@ -43,8 +42,7 @@ def _silence(trial: Trial) -> None:
     with around.workers():
         around.fresh(alpha=1_000)
         around.serve(broken={"4": "silence"})
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         around.verdict(run, seconds=90)
 
 
@@ -53,16 +51,7 @@ def _source_reset(trial: Trial) -> None:
     """All connections to the source reset at random instants, every other time while new ones are refused for 2 s."""
     around = trial.around
     with around.workers():
-
-        def strike() -> bool:
-            if len(trial.recovered) % 2:
-                with around.to_source.refusing():
-                    time.sleep(2)
-            else:
-                around.to_source.reset()
-            return True
-
-        strike_until_done(trial, strike)
+        strike_until_done(trial, resets(trial, around.to_source, refused_seconds=2))
 
 
 @case(16)
@@ -73,8 +62,7 @@ def _trickle(trial: Trial) -> None:
         around.fresh(alpha=1_000)
         around.to_source.manners.slice_bytes, around.to_source.manners.latency = 100, 0.001
         try:
-            run = around.trigger()
-            trial.runs += 1
+            run = trial.trigger()
             around.verdict(run, seconds=120)
         finally:
             around.to_source.manners.slice_bytes, around.to_source.manners.latency = 65536, 0
@@ -90,8 +78,7 @@ def _retry_after(trial: Trial) -> None:
         for headers in [*({"Retry-After": value} for value in values), {}]:
             around.fresh(alpha=1_000)
             around.serve(refusals=[(429, headers)])
-            run = around.trigger()
-            trial.runs += 1
+            run = trial.trigger()
             around.verdict(run)
 
 
@@ -102,11 +89,10 @@ def _long_wait(trial: Trial) -> None:
     with around.workers():
         around.fresh(alpha=1_000, beta=1_000)
         around.serve(refusals=[(429, {"Retry-After": "70"})])
-        waiting = around.trigger("alpha")
+        waiting = trial.trigger("alpha")
         wait_until(lambda: around.state(waiting) == "waiting", what="the wait")
         began = time.time()
-        other = around.trigger("beta")
-        trial.runs += 2
+        other = trial.trigger("beta")
         wait_until(lambda: around.has_ended(other), seconds=30, what="the other feed's run")
         assert around.state(waiting) == "waiting"
         around.verdict(waiting, other, seconds=120)
@@ -123,8 +109,7 @@ def _absurd_wait(trial: Trial) -> None:
         for value in ("999999999", "Fri, 31 Dec 9999 23:59:59 GMT"):
             around.fresh(alpha=1_000)
             around.serve(refusals=[(429, {"Retry-After": value})])
-            run = around.trigger("alpha")
-            trial.runs += 1
+            run = trial.trigger("alpha")
             wait_until(lambda run=run: around.state(run) == "waiting", what="the wait")
             [(hours,)] = around.query(
                 "SELECT extract(epoch FROM next_attempt_at - now()) / 3600 FROM ingestion_part WHERE run_id = %s", run
@@ -143,8 +128,7 @@ def _storm(trial: Trial) -> None:
     with around.workers():
         around.fresh(alpha=1_000)
         around.serve(refusals=[(status, {}) for status in (500, 502, 503, 504, 500, 503) * 3])
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         around.verdict(run, seconds=240)
 
 
@@ -172,8 +156,7 @@ def fails_and_is_resumed(trial: Trial, error: str, *, is_resumed: bool = True, *
     with around.workers():
         around.fresh()
         around.serve(**ways)
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         trial.notes.append(failed(around, run, error))
         pages = len(around.served())
         around.serve()

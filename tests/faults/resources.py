@@ -4,8 +4,10 @@ from pathlib import Path
 
 from tests.faults.broker import QUEUE
 from tests.faults.catalogue import Trial, case
+from tests.faults.killing import RECOVERY_SECONDS
 from tests.faults.messages import body, message
 from tests.faults.refusals import changed
+from tests.faults.surroundings import until_gone
 from tests.processes import wait_until
 
 SLOW = (
@@ -22,14 +24,18 @@ def _memory(trial: Trial) -> None:
     with around.workers() as [worker]:
         around.fresh(alpha=1_000_000)
         around.serve(latency=0)
-        run = around.trigger()
-        trial.runs += 1
+        run = trial.trigger()
         around.wait_for(run, records=100_000)
         [child] = worker.children()
         before = rss_mib(child), descriptors(child)
-        most = 0
-        while not around.has_ended(run):
-            most = max(most, descriptors(child))
+        found = [before[1]]
+
+        def is_over() -> bool:
+            found.append(descriptors(child))
+            return around.has_ended(run)
+
+        wait_until(is_over, seconds=600, what="the run's end")
+        most = max(found)
         after = rss_mib(child)
         trial.notes.append(f"peak RSS {before[0]:.0f} and {after:.0f} MiB, descriptors {before[1]} and {most}")
         assert after - before[0] < 10, trial.notes
@@ -55,16 +61,39 @@ def _slow_database(trial: Trial) -> None:
         around.fresh(alpha=4_000)
         around.serve(latency=0)
         with changed(around, SLOW, undo="DROP FUNCTION faults_slow() CASCADE"):
-            run = around.trigger()
-            trial.runs += 1
-            most = 0
-            while not around.has_ended(run):
+            run = trial.trigger()
+            ahead: list[int] = []
+
+            def is_over() -> bool:
                 served = len(around.served())
                 [(committed,)] = around.query("SELECT pages FROM ingestion_run WHERE id = %s", run)
-                most = max(most, served - committed)
-            trial.notes.append(f"at most {most} pages ahead")
-            assert most <= ahead_of_the_last_commit, trial.notes
+                ahead.append(served - committed)
+                return around.has_ended(run)
+
+            wait_until(is_over, what="the run's end")
+            trial.notes.append(f"at most {max(ahead)} pages ahead")
+            assert max(ahead) <= ahead_of_the_last_commit, trial.notes
             around.verdict(run)
+
+
+@case(1)
+def _killed_with_all_read_ahead(trial: Trial) -> None:
+    """Pool child killed three times at the end of a COPY of 1 s, when all that may be read ahead has been read."""
+    around = trial.around
+    with around.workers():
+        around.fresh(alpha=4_000)
+        around.serve(latency=0)
+        with changed(around, SLOW, undo="DROP FUNCTION faults_slow() CASCADE"):
+            run = trial.trigger()
+            for _ in range(3):
+                around.wait_for(run, records=around.read(run) + 1)
+                until_gone(around.arm("copied"))
+                trial.recovered.append(around.recovery_seconds(run))
+            around.verdict(run)
+    trial.fetched_again += around.fetched_again()
+    # A chunk of five pages; and of the next one as many as its half has bytes, and one on its way.
+    assert max(trial.fetched_again) <= 5 + 3 + 1, trial.fetched_again
+    assert max(trial.recovered) < RECOVERY_SECONDS
 
 
 @case(23)

@@ -18,8 +18,7 @@ TABLES = {"mirrored": "faults_record", "replaced": "faults_replaced"}
 def sync(trial: Trial, feed: str) -> int:
     """Run a feed to its end."""
     around = trial.around
-    run = around.trigger(feed)
-    trial.runs += 1
+    run = trial.trigger(feed)
     wait_until(lambda: around.has_ended(run), what=f"the end of {feed}")
     return run
 
@@ -111,8 +110,7 @@ def _late(trial: Trial) -> None:
         for last, shown in ((1_000, 0), (2_000, 1_000), (3_000, 2_000), (3_000, 3_000)):
             source.numbers = [number for number in range(1, last + 1) if number <= shown or number not in late]
             trial.chance.shuffle(source.numbers)
-            before, run = len(source.asked), around.trigger("late")
-            trial.runs += 1
+            before, run = len(source.asked), trial.trigger("late")
             for _ in range(2):
                 wait_until(lambda before=before: len(source.asked) > before, what="a page that is asked for")
                 if not around.has_ended(run) and worker.kill_child():
@@ -165,9 +163,9 @@ def _little_and_killed(trial: Trial) -> None:
             around.verdict(sync(trial, feed))
             rows, everything = stored(around, feed), source.numbers
             source.numbers, source.latency = everything[:500], 0.3
-            run = around.trigger(feed)
-            trial.runs += 1
+            run = trial.trigger(feed)
             for _ in range(2):
+                # The instant of the strike.
                 time.sleep(trial.chance.uniform(0, 1))
                 wait_until(worker.kill_child, what="a child to kill")
                 trial.recovered.append(around.recovery_seconds(run))

@@ -108,8 +108,7 @@ def _temporary_disk_full(trial: Trial) -> None:
     with mounted(disk, "128k"):
         around.fresh(zipped=total)
         with short_worker(around, TMPDIR=str(disk), UNRULY_FOLDER=str(folder)):
-            run = around.trigger("zipped")
-            trial.runs += 1
+            run = trial.trigger("zipped")
             wait_until(lambda: around.has_ended(run), what="the failure")
             error = error_of(around, run)
             trial.notes.append(error)
@@ -150,14 +149,13 @@ def _database_temporary_disk_full(trial: Trial) -> None:
         around.fresh()
         with around.workers():
             # A chunk is staged in a temporary table when the target has some of its keys.
-            around.verdict(around.trigger())
+            around.verdict(trial.trigger())
         around.query("UPDATE faults_record SET payload = 'another'")
         around.query(f"CREATE TABLESPACE faults_spill LOCATION '{disk}'")
         spill = "ALTER DATABASE ingestion SET temp_tablespaces = 'faults_spill'"
         try:
             with changed(around, spill, undo="ALTER DATABASE ingestion RESET temp_tablespaces"), around.workers():
-                run = around.trigger()
-                trial.runs += 2
+                run = trial.trigger()
                 wait_until(lambda: around.has_ended(run), what="the failure")
                 trial.notes.append(error_of(around, run))
                 assert around.state(run) == "failed"

@@ -293,6 +293,11 @@ def signal_all(pids: list[int], number: signal.Signals) -> bool:
     return sent
 
 
+def last(seconds: float) -> None:
+    """Let what was done last so long: the time itself is the fault, and there is nothing to poll for."""
+    time.sleep(max(0, seconds))
+
+
 def until_gone(path: Path, *, seconds: float = 30) -> None:
     """Wait until the armed point was reached."""
     wait_until(lambda: not path.exists(), seconds=seconds, what=f"a process at the point {path.name}")
