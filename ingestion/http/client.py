@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -184,8 +185,8 @@ class Client:
         def read(response: httpx.Response, stack: ExitStack) -> Download:
             meaning = self.answers.meaning(response.status_code, is_part="Range" in headers)
             check_raw(meaning, response, where)
-            trace = self._tracer.trace
-            return Download(deadline=self._deadline, response=response, where=where, trace=trace, stack=stack.pop_all())
+            guarded = partial(self._guarded, where)
+            return Download(guarded=guarded, response=response, trace=self._tracer.trace, stack=stack.pop_all())
 
         target, where, is_own = self._target("GET", url, {})
         request = Request(method="GET", url=target, headers={"Accept-Encoding": "identity", **headers})
@@ -297,6 +298,12 @@ class Client:
         received = receive(response, where, self.limits, self._wire.connections)
         self._tracer.trace.size_bytes = len(received.body)
         return received
+
+    @contextmanager
+    def _guarded(self, where: str) -> Iterator[None]:
+        """Receive more of a response with all that is looked after while one is asked for."""
+        with self._sent.unsaid(), self._deadline(where), translated(where):
+            yield
 
     @contextmanager
     def _deadline(self, where: str) -> Iterator[None]:

@@ -7,22 +7,23 @@ import httpx
 
 from ingestion.http.judging import headers_of
 from ingestion.http.traces import Trace
-from ingestion.http.translating import translated
 
 
 class Download:
-    """A response's body as it arrives. Each `read` has the whole deadline of the client's limits."""
+    """A response's body as it arrives. Each `read` has the whole deadline of the client's limits.
+
+    `guarded` is what each is done in.
+    """
 
     def __init__(
         self,
         *,
-        deadline: Callable[[str], AbstractContextManager[None]],
+        guarded: Callable[[], AbstractContextManager[None]],
         response: httpx.Response,
-        where: str,
         trace: Trace,
         stack: ExitStack,
     ) -> None:
-        self._deadline, self._where, self._stack, self._trace = deadline, where, stack, trace
+        self._guarded, self._stack, self._trace = guarded, stack, trace
         self.status = response.status_code
         self.headers = headers_of(response)
         # Without either, the end of the connection is the end of the body.
@@ -37,7 +38,7 @@ class Download:
             TransientFailure: the connection broke, or the remote is too slow.
         """
         pieces, length = [self._left], len(self._left)
-        with self._deadline(self._where), translated(self._where):
+        with self._guarded():
             while size < 0 or length < size:
                 part = next(self._parts, b"")
                 if not part:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import Sent, TransientFailure, secrets_in
+from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.folders import Found, walk
 
@@ -45,13 +46,12 @@ class Ftp:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        session = _Server(self)
+        server = _Server(self)
         try:
-            # A server replies in its own words.
-            with Sent(secrets_in(self.password() if self.password else "")).unsaid():
+            with discreet(server, Sent(secrets_in(self.password() if self.password else ""))) as session:
                 yield session
         finally:
-            session.close()
+            server.close()
 
     def connect(self) -> ftplib.FTP:
         """Return a connection that is logged in.

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Sent, TransientFailure, blame_of, secrets_in
+from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
 from ingestion.sources.files.extras import needed
 from ingestion.sources.files.patterns import fixed_folder, matcher
@@ -68,9 +69,8 @@ class S3:
                 config=config,
             )
         try:
-            # A store says what was wrong in its own words.
-            with Sent(secrets_in(key_id, secret)).unsaid():
-                yield _Bucket(client, self.bucket)
+            with discreet(_Bucket(client, self.bucket), Sent(secrets_in(key_id, secret))) as bucket:
+                yield bucket
         finally:
             client.close()
 

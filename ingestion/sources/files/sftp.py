@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import Sent, TransientFailure, secrets_in
+from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.extras import needed
 from ingestion.sources.files.folders import Found, walk
@@ -49,9 +50,8 @@ class Sftp:
         with _loop() as loop:
             server = _Server(self, loop)
             try:
-                # A server refuses in its own words.
-                with Sent(secrets_in(self.password() if self.password else "")).unsaid():
-                    yield server
+                with discreet(server, Sent(secrets_in(self.password() if self.password else ""))) as session:
+                    yield session
             finally:
                 server.close()
 
