@@ -4,12 +4,12 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ingestion.errors import RunFailed
 from ingestion.http import Response
+from ingestion.http.dates import any_date
 
 # Long enough for a request to arrive before its token ends, and for clocks that differ.
 _LEEWAY: Final = timedelta(seconds=60)
@@ -96,11 +96,5 @@ def _lifetime(expires: Any, now: datetime) -> timedelta | None:
 
 
 def _until(text: str, now: datetime) -> timedelta | None:
-    for read in (datetime.fromisoformat, parsedate_to_datetime):
-        try:
-            at = read(text)
-        except (ValueError, OverflowError):
-            continue
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return min(max(at - now, timedelta(0)), _LONGEST)
-    return None
+    at = any_date(text)
+    return None if at is None else min(max(at - now, timedelta(0)), _LONGEST)

@@ -1,12 +1,11 @@
 """What a response's status and headers mean for its request, before the body is read."""
 
-from datetime import timedelta
 from typing import Final
 
 import httpx
 
 from ingestion.errors import Blame, RunFailed
-from ingestion.http.ratelimits import closed_for
+from ingestion.http.ratelimits import wait_asked_for
 from ingestion.http.values import Meaning, TransientFailure
 from ingestion.http.waiting import retry_after
 
@@ -37,15 +36,9 @@ def check(meaning: Meaning, response: httpx.Response, where: str) -> None:
 
 def passing(response: httpx.Response, where: str) -> TransientFailure:
     """Return the failure that a response is which may pass by itself."""
-    return TransientFailure(
-        said(where, response), wait=_wait_asked_for(response), blames=blame_of(response.status_code)
-    )
-
-
-def _wait_asked_for(response: httpx.Response) -> timedelta | None:
-    """Return how long the remote wants nothing more: as it says, or, of too many requests, as its rate limit tells."""
-    wait = retry_after(response.headers.get("Retry-After"))
-    return closed_for(headers_of(response)) if wait is None and response.status_code == _TOO_MANY else wait
+    headers = headers_of(response)
+    wait = wait_asked_for(headers) if response.status_code == _TOO_MANY else retry_after(headers)
+    return TransientFailure(said(where, response), wait=wait, blames=blame_of(response.status_code))
 
 
 def blame_of(status: int) -> Blame:

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final
 
-from ingestion.http.waiting import LONGEST_WAIT, retry_after
+from ingestion.http.waiting import LONGEST_WAIT, retry_after, wait_in, wait_until
 
 # How many requests are left, and when there will be more: drafts of the IETF's httpapi group up to 07, and their
 # predecessors without a standard.
@@ -30,11 +29,17 @@ _MOMENT_MS: Final = 1_000_000_000_000
 def closed_for(headers: Mapping[str, str]) -> timedelta | None:
     """Return how long the remote will answer nothing more; None when something is left, or nobody knows.
 
-    Moments are compared with the remote's own clock, where it shows it.
+    Moments are those of the remote's own clock, where it shows it.
     """
     waits = [_wait(reset, headers) for reset in _resets(headers)]
     known = [wait for wait in waits if wait is not None]
     return max(known, default=None)
+
+
+def wait_asked_for(headers: Mapping[str, str]) -> timedelta | None:
+    """Return how long a remote that was asked too fast wants nothing more: as it says, or as its rate limit tells."""
+    wait = retry_after(headers)
+    return closed_for(headers) if wait is None else wait
 
 
 def _resets(headers: Mapping[str, str]) -> Iterator[str]:
@@ -73,21 +78,12 @@ def _is_nothing(remaining: str | None) -> bool:
 def _wait(reset: str, headers: Mapping[str, str]) -> timedelta | None:
     text = reset.strip()
     if not _NUMBER.fullmatch(text):
-        return retry_after(text)
+        return wait_in(text, headers)
     number = float(text)
     if number < _MOMENT:
         return min(timedelta(seconds=min(number, _MOMENT)), LONGEST_WAIT)
     seconds = number / 1_000 if number >= _MOMENT_MS else number
     try:
-        at = datetime.fromtimestamp(seconds, UTC)
+        return wait_until(datetime.fromtimestamp(seconds, UTC), headers)
     except (ValueError, OverflowError, OSError):
         return None
-    return min(max(at - _now(headers), timedelta(0)), LONGEST_WAIT)
-
-
-def _now(headers: Mapping[str, str]) -> datetime:
-    try:
-        now = parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, OverflowError):
-        return datetime.now(UTC)
-    return now if now.tzinfo is not None else now.replace(tzinfo=UTC)

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Final, NamedTuple
+
+from ingestion.http.dates import http_date, sent_at
 
 # RFC 9110, 8.8.3. Others are not sent back: what a server makes of them is anybody's guess.
 _ETAG: Final = re.compile(r'(W/)?"([!#-~\x80-\xff]{1,200})"')
@@ -49,21 +50,12 @@ def validators_of(headers: Mapping[str, str]) -> Validators | None:
     if _ETAG.fullmatch(etag):
         return Validators(etag, "")
     modified = headers.get("last-modified", "").strip()
-    modified_at = _date(modified)
+    modified_at = http_date(modified)
     if modified_at is None:
         return None
-    sent_at = _date(headers.get("date", "")) or datetime.now(UTC)
-    return Validators("", modified) if sent_at - modified_at >= _SETTLED else None
+    return Validators("", modified) if sent_at(headers) - modified_at >= _SETTLED else None
 
 
 def _opaque(etag: str) -> str:
     found = _ETAG.fullmatch(etag)
     return _VARIANT.sub("", found[2]) if found else etag
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -1,10 +1,11 @@
 """How long to wait before a request is tried again. Pure, no I/O."""
 
 import re
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Final
 
+from ingestion.http.dates import any_date, sent_at
 from ingestion.http.values import TransientFailure
 
 # A remote that asks for more than this is waited for without a worker.
@@ -23,26 +24,24 @@ def backoff(error: Exception) -> bool | timedelta:
     return error.wait if error.wait <= LONGEST_SLEEP else False
 
 
-def retry_after(value: str | None) -> timedelta | None:
-    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); None when absent or unreadable.
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """Return how long a response's Retry-After asks to wait (RFC 9110, 10.2.3); None when absent or unreadable."""
+    return wait_in(headers.get("retry-after", ""), headers)
 
-    Fractions of seconds and dates as ISO 8601 writes them are in no RFC, and sent nevertheless.
+
+def wait_in(text: str, headers: Mapping[str, str]) -> timedelta | None:
+    """Read how long to wait, in seconds or until a date, which is of the clock of whoever sent these headers.
+
+    Fractions of seconds are in no RFC, and sent nevertheless.
     """
-    if value is None:
-        return None
-    if seconds := _SECONDS.fullmatch(value):
+    if seconds := _SECONDS.fullmatch(text):
         # Python refuses to read numbers of thousands of digits.
         whole, fraction = seconds[1][:9], seconds[2] or "0"
         return min(timedelta(seconds=float(f"{whole}.{fraction[:6]}")), LONGEST_WAIT)
-    at = _moment(value)
-    return None if at is None else min(max(at - datetime.now(UTC), timedelta(0)), LONGEST_WAIT)
+    at = any_date(text)
+    return None if at is None else wait_until(at, headers)
 
 
-def _moment(value: str) -> datetime | None:
-    for read in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            at = read(value)
-        except (ValueError, OverflowError):
-            continue
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
-    return None
+def wait_until(at: datetime, headers: Mapping[str, str]) -> timedelta:
+    """Return how long it is until a moment of the clock of whoever sent these headers."""
+    return min(max(at - sent_at(headers), timedelta(0)), LONGEST_WAIT)

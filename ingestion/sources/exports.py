@@ -205,7 +205,7 @@ def ask(export: Export, client: Client, name: str | int) -> tuple[str, list[str]
         why = value_at(response, export.reason) if export.reason else None
         raise RunFailed("export_failed", f"export {name} is {state!r:.60}: {why or 'no reason'!s:.200}")
     if state not in export.ready:
-        return state, None, retry_after(response.headers.get("retry-after"))
+        return state, None, retry_after(response.headers)
     return state, _links(export, name, url, response), None
 
 

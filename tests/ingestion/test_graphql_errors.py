@@ -2,7 +2,8 @@
 
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -164,6 +165,17 @@ def test_the_page_that_was_read_is_kept_when_the_wait_is_long():
 def test_a_cost_that_cannot_be_read_is_no_wait(broken):
     with serve(Stock(products=items(3), cost=broken)) as url:
         assert len(read(source(url))) == 2
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=-1), timedelta(hours=1)], ids=["an hour slow", "an hour fast"])
+def test_a_reset_is_a_moment_of_the_server_s_own_clock(off):
+    now = (datetime.now(UTC) + off).replace(microsecond=0)
+    body = json.dumps({"errors": [{"type": "RATE_LIMITED", "message": "limit"}]}).encode()
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(now.timestamp()) + 500)}
+    reply = Reply(body=body, headers={**headers, "Date": format_datetime(now, usegmt=True)})
+    with Remote(reply) as remote, pytest.raises(RetryLater) as raised:
+        read(source(remote.url))
+    assert raised.value.wait == timedelta(seconds=500)
 
 
 def test_github_s_headers_tell_the_reset():

@@ -121,6 +121,30 @@ def test_a_wait_of_nothing_does_not_hammer():
     assert time.monotonic() - started >= 0.5
 
 
+@pytest.mark.parametrize("off", [timedelta(hours=-1), timedelta(hours=1)], ids=["an hour slow", "an hour fast"])
+@pytest.mark.parametrize("written", [lambda at: format_datetime(at, usegmt=True), datetime.isoformat], ids=["", "iso"])
+def test_a_date_is_one_of_the_remote_s_own_clock(off, written):
+    now = (datetime.now(UTC) + off).replace(microsecond=0)
+    headers = {"Date": format_datetime(now, usegmt=True), "Retry-After": written(now + timedelta(minutes=10))}
+    for status in (429, 503):
+        postponed, tries = gives_up(Reply(status, headers=headers))
+        assert (postponed.wait, tries) == (timedelta(minutes=10), 1)
+
+
+def test_a_date_that_the_remote_s_clock_has_passed_is_no_wait():
+    now = datetime.now(UTC) + timedelta(hours=1)
+    headers = {"Date": format_datetime(now, usegmt=True), "Retry-After": format_datetime(now, usegmt=True)}
+    with Remote(in_turn(Reply(503, headers=headers), GOOD)) as remote:
+        assert get(remote.url).body == GOOD.body
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Mon, 32 Foo 99999"])
+def test_without_a_clock_of_the_remote_s_the_worker_s_own_counts(date):
+    at = datetime.now(UTC) + timedelta(minutes=10)
+    wait = retry_after({"retry-after": format_datetime(at, usegmt=True), "date": date})
+    assert timedelta(minutes=9) < wait <= timedelta(minutes=10)
+
+
 @pytest.mark.parametrize(
     ("text", "wait"),
     [
@@ -153,10 +177,10 @@ def test_a_wait_of_nothing_does_not_hammer():
     ],
 )
 def test_reads_seconds_and_dates(text, wait):
-    assert retry_after(text) == wait
+    assert retry_after({} if text is None else {"retry-after": text}) == wait
 
 
 @given(st.text(max_size=40) | st.from_regex(r"(\w{3}, )?\d+ \w{3} \d+ \d+:\d+:\d+ ([+-]\d+|GMT)", fullmatch=True))
 def test_whatever_a_header_says_it_is_a_bounded_wait_or_none(text):
-    wait = retry_after(text)
+    wait = retry_after({"retry-after": text, "date": text})
     assert wait is None or timedelta(0) <= wait <= LONGEST_WAIT

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Auth, Client, Limits, Rate, TransientFailure, Transport
+from ingestion.http.dates import http_date
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.patterns import matcher
 
@@ -139,9 +139,5 @@ def _described(name: str, url: str, headers: Mapping[str, str], *, is_part: bool
     length = headers.get("content-range", "").rpartition("/")[2] if is_part else headers.get("content-length", "")
     size = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
     modified = headers.get("last-modified")
-    try:
-        modified_at = parsedate_to_datetime(modified) if modified else None
-    except (ValueError, OverflowError):
-        modified_at = None
     version = headers.get("etag") or (version_of(size, modified) if modified else "")
-    return Entry(name=name, handle=url, version=version, size_bytes=size, modified_at=modified_at)
+    return Entry(name=name, handle=url, version=version, size_bytes=size, modified_at=http_date(modified or ""))

@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -23,13 +22,14 @@ from ingestion.http import (
     Transport,
     secrets_in,
 )
+from ingestion.http.ratelimits import wait_asked_for
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
 from ingestion.sources.files.reading import patiently
 from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
 from ingestion.sources.graphql.connections import PAGE_INFO
-from ingestion.sources.graphql.throttling import is_throttled, wait_by_headers, wait_for_budget
+from ingestion.sources.graphql.throttling import is_throttled, wait_for_budget
 from ingestion.sources.overlaps import seams_of
 from ingestion.sources.shaping import digest_of
 from ingestion.types import Cursor, Page
@@ -167,7 +167,7 @@ def _ask(client: Client, url: str, body: bytes, reader: Reader) -> Envelope:
     response = client.request("POST", url, {}, body=body, headers=_HEADERS, answers=_ANSWERS)
     envelope = _opened(reader, response)
     if is_throttled(envelope.problems):
-        wait = wait_by_headers(response.headers, datetime.now(UTC)) or wait_for_budget(envelope.extensions)
+        wait = wait_asked_for(response.headers) or wait_for_budget(envelope.extensions)
         raise TransientFailure(f"the query was throttled: {summary(envelope.problems)}", wait=wait or None)
     if response.status in _ANSWERS and not envelope.problems:
         raise RunFailed("http_status", f"the query was answered with status {response.status}, and no errors")

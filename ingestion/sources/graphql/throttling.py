@@ -1,11 +1,10 @@
-"""What a GraphQL server says about its rate limit, in errors, extensions and headers: how long to wait. Pure."""
+"""What a GraphQL server says about its rate limit, in errors and extensions: how long to wait. Pure."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from ingestion.http import LONGEST_WAIT
-from ingestion.http.waiting import retry_after
 from ingestion.sources.graphql.answers import Problem
 
 # Shopify, GitHub, Linear, and what others have made of them.
@@ -32,20 +31,6 @@ def wait_for_budget(extensions: Mapping[str, Any]) -> timedelta:
         return timedelta(0)
     most = LONGEST_WAIT.total_seconds()
     return timedelta(seconds=min(max((needed - left) / restored, 0), most))
-
-
-def wait_by_headers(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Return what the headers of a throttled answer ask for: `Retry-After`, or the time that GitHub names."""
-    if (after := retry_after(headers.get("retry-after"))) is not None:
-        return after
-    reset = headers.get("x-ratelimit-reset", "")
-    if headers.get("x-ratelimit-remaining") != "0" or not (reset.isascii() and reset.isdigit()):
-        return None
-    try:
-        at = datetime.fromtimestamp(int(reset[:11]), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return min(max(at - now, timedelta(0)), LONGEST_WAIT)
 
 
 def _number(value: Any) -> float | None:

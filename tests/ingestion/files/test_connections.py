@@ -141,6 +141,13 @@ def cut_once(answer, at):
     return cutting
 
 
+@pytest.mark.parametrize("modified", ["Wed, 21 Oct 2015 07:28:00 -0000", "Wed, 21 Oct 2015 07:28:00", "yesterday"])
+def test_a_date_without_a_zone_or_none_settles_a_file_nevertheless(modified):
+    reply = Reply(body=CONTENT, headers={"Last-Modified": modified, "ETag": '"1"'})
+    with Remote(reply) as remote:
+        assert read(Web(urls=f"{remote.url}/a.csv"), settled_for=timedelta(minutes=1)) == 60_000
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_download_that_is_cut_goes_on_where_it_broke(folder, ranges):
     with Remote(cut_once(servers.folder_over_http(folder, ranges=ranges), 500_000)) as remote:
