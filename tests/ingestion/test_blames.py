@@ -43,7 +43,7 @@ def test_a_place_of_files_that_refuses_connections_is_a_host_that_fails(closed_p
         "web": Web(urls=f"http://{HOST}:{closed_port}/photos.csv"),
     }[kind]
     assert blamed(place) == "host"
-    assert host_of(Files(place=place, format=Csv())) == HOST
+    assert host_of(Files(place=place, format=Csv())) == f"{HOST}:{closed_port}"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ from tests.staff import said, session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-HOST = "127.0.0.1"
 GOOD = json_pages([photo(number) for number in range(1, 4)])
 
 
@@ -44,6 +43,12 @@ def _feeds(monkeypatch, settings, remote):
     settings.INGESTION_WAKE = "builtins.id"
     monkeypatch.setenv("PHOTOS_API_URL", remote.url)
     declare(monkeypatch)
+
+
+@pytest.fixture
+def name(remote):
+    """Return the name of the remote, as breakers know it."""
+    return remote.url.removeprefix("http://")
 
 
 def declare(monkeypatch, **limits):
@@ -85,13 +90,13 @@ def pause(host: Host) -> float:
     return round((host.probe_at - host.failed_at).total_seconds())
 
 
-def test_after_three_failures_all_feeds_of_the_host_wait_without_an_attempt(remote, caplog):
+def test_after_three_failures_all_feeds_of_the_host_wait_without_an_attempt(remote, caplog, name):
     first, second = queued(), queued("others")
     fail(2, first, second)
     assert Host.objects.get().opened_at is None
     fail(1, first)
     host = Host.objects.get()
-    assert (host.name, host.failures, host.probes, pause(host)) == (HOST, 3, 0, 10)
+    assert (host.name, host.failures, host.probes, pause(host)) == (name, 3, 0, 10)
     assert "503" in host.reason
     assert "host fails, its feeds wait" in caplog.text
     asked = len(remote.requests)
@@ -239,13 +244,22 @@ def test_errors_of_several_parts_count_although_the_host_answers(remote):
 
 
 def test_a_host_that_refuses_connections_counts(remote):
-    with socket.create_server((HOST, 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    source = replace(PHOTOS.source, url=f"http://{HOST}:{port}", retry=Retry(attempts=1))
+    source = replace(PHOTOS.source, url=f"http://127.0.0.1:{port}", retry=Retry(attempts=1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("photos.feeds.PHOTOS", replace(PHOTOS, source=source))
         fail(3, queued())
     assert "ConnectError" in Host.objects.get(opened_at__isnull=False).reason
+
+
+def test_another_service_of_the_host_on_a_port_of_its_own_goes_on(monkeypatch, name):
+    fail(3, queued())
+    with Remote(GOOD) as beside:
+        source = replace(PHOTOS.source, url=beside.url)
+        monkeypatch.setattr("photos.feeds.OTHERS", replace(PHOTOS, name="others", source=source))
+        assert attempt(queued("others")) == State.SUCCEEDED
+    assert list(Host.objects.filter(opened_at__isnull=False).values_list("name", flat=True)) == [name]
 
 
 def test_a_success_of_any_feed_and_ten_minutes_forget_the_failures(remote):
@@ -281,26 +295,26 @@ def test_whoever_runs_a_feed_by_hand_does_not_wait_and_closes_the_breaker(remote
     assert Host.objects.get().opened_at is None
 
 
-def test_nobody_asks_earlier_than_the_host_has_asked_for(remote):
+def test_nobody_asks_earlier_than_the_host_has_asked_for(remote, name):
     remote.answer = lambda request: Reply(status=503, headers={"Retry-After": "100"})
     part = queued()
     fail(3, part)
-    breakers.close(HOST, by="ada")
+    breakers.close(name, by="ada")
     part.refresh_from_db()
     assert (part.state, part.attempts) == ("waiting", 2)
     assert part.next_attempt_at - timezone.now() > timedelta(seconds=90)
 
 
-def test_closed_by_hand_its_feeds_are_due_at_once(caplog):
+def test_closed_by_hand_its_feeds_are_due_at_once(caplog, name):
     part = queued()
     fail(3, part)
-    breakers.close(HOST, by="ada")
+    breakers.close(name, by="ada")
     host = Host.objects.get()
     assert (host.opened_at, host.failures, host.closed_by) == (None, 0, "ada")
     assert "ada" in caplog.text
     assert claims.claim(part.pk).attempts == 3
-    with pytest.raises(WrongState, match=r"the breaker of 127\.0\.0\.1 is not open"):
-        breakers.close(HOST, by="ada")
+    with pytest.raises(WrongState, match=f"the breaker of {name} is not open"):
+        breakers.close(name, by="ada")
     with pytest.raises(WrongState, match="is not open"):
         breakers.close("nowhere.example.com", by="ada")
 
@@ -315,24 +329,24 @@ def test_a_healthy_host_costs_two_questions_a_slice(remote):
     assert not Host.objects.exists()
 
 
-def test_the_command_lists_hosts_and_closes_their_breakers(capsys):
+def test_the_command_lists_hosts_and_closes_their_breakers(capsys, name):
     part = queued()
     fail(3, part)
     call_command("hosts")
     line = capsys.readouterr().out
-    assert re.match(r"127\.0\.0\.1: open since \d{4}-\S+ \S+, next probe \d{4}-\S+ \S+, 1 parts wait: GET http", line)
+    assert re.match(rf"{name}: open since \d{{4}}-\S+ \S+, next probe \d{{4}}-\S+ \S+, 1 parts wait: GET http", line)
     call_command("runs")
     assert re.search(r"waiting: 0 read: its host, which fails: GET http://127\S+ answered 503", capsys.readouterr().out)
-    call_command("hosts", "close", HOST)
-    assert capsys.readouterr().out.startswith("127.0.0.1: closed, 0 failures in a row; open until 20")
+    call_command("hosts", "close", name)
+    assert capsys.readouterr().out.startswith(f"{name}: closed, 0 failures in a row; open until 20")
     call_command("hosts", "--json")
     found = json.loads(capsys.readouterr().out)
-    assert (found["host"], found["breaker"], found["waiting"], found["probe_at"]) == (HOST, "closed", 0, None)
+    assert (found["host"], found["breaker"], found["waiting"], found["probe_at"]) == (name, "closed", 0, None)
     assert found["closed_by"] == getpass.getuser()
     for arguments, message in [
-        (("close", HOST), r"the breaker of 127\.0\.0\.1 is not open"),
+        (("close", name), f"the breaker of {name} is not open"),
         (("close",), "hosts close takes a name"),
-        (("list", HOST), "hosts list takes no name"),
+        (("list", name), "hosts list takes no name"),
     ]:
         with pytest.raises(CommandError, match=message):
             call_command("hosts", *arguments)
@@ -341,13 +355,13 @@ def test_the_command_lists_hosts_and_closes_their_breakers(capsys):
 HOSTS = "/admin/ingestion/host/"
 
 
-def test_the_admin_lists_hosts_and_closes_breakers_for_those_who_may():
+def test_the_admin_lists_hosts_and_closes_breakers_for_those_who_may(name):
     part = queued()
     fail(3, part)
     host = Host.objects.get()
     client = session("ingestion.view_host", "ingestion.close_host", name="eve")
     listed = client.get(HOSTS)
-    assert all(text in listed.text for text in ('<span class="state state-failed">open</span>', "503", HOST))
+    assert all(text in listed.text for text in ('<span class="state state-failed">open</span>', "503", name))
     Host.objects.update(probe_at=Now())
     Part.objects.update(next_attempt_at=Now())
     claims.claim(part.pk)
@@ -359,7 +373,7 @@ def test_the_admin_lists_hosts_and_closes_breakers_for_those_who_may():
     client.post(HOSTS, close)
     assert Host.objects.get().closed_by == "eve"
     listed = client.get(HOSTS)
-    assert said(listed) == ["The breaker of 127.0.0.1 is closed; its feeds go on."]
+    assert said(listed) == [f"The breaker of {name} is closed; its feeds go on."]
     assert "by eve" in listed.text
     client.post(HOSTS, close)
-    assert said(client.get(HOSTS)) == ["Not closed: the breaker of 127.0.0.1 is not open."]
+    assert said(client.get(HOSTS)) == [f"Not closed: the breaker of {name} is not open."]

@@ -28,15 +28,22 @@ def missing() -> str:
 @pytest.mark.parametrize(
     ("url", "host"),
     [
-        ("https://user:secret@api.example.com:8443/photos?key=1", "api.example.com"),
-        ("http://[::1]/", "::1"),
+        ("https://user:secret@api.example.com:8443/photos?key=1", "api.example.com:8443"),
+        ("https://api.example.com:443/photos", "api.example.com"),
+        ("http://api.example.com:443/photos", "api.example.com:443"),
+        ("http://[::1]/", "[::1]"),
+        ("http://[::1]:8000/", "[::1]:8000"),
+        ("http://:8000/", ""),
+        ("http://api.example.com:port/", ""),
+        (f"http://{'a' * 253}/", "a" * 253),
+        (f"http://{'a' * 253}:8000/", ""),
         (lambda: "http://API.example.com", "api.example.com"),
         (missing, ""),
         ("http://[bad", ""),
         ("", ""),
     ],
 )
-def test_the_host_is_that_of_the_url(url, host):
+def test_the_host_is_that_of_the_url_with_a_port_of_its_own(url, host):
     assert hosts.host_of(JsonApi(url=url, pagination=SinglePage())) == host
 
 
@@ -45,9 +52,11 @@ def test_the_host_is_that_of_the_url(url, host):
     [
         (Disk(folder="."), ""),
         (Ftp(host="ftp.example.com"), "ftp.example.com"),
+        (Ftp(host="::1", port=2121), "[::1]:2121"),
         (Sftp(host="sftp.example.com", user="a", known_hosts=""), "sftp.example.com"),
+        (Sftp(host="sftp.example.com", port=2222, user="a", known_hosts=""), "sftp.example.com:2222"),
         (S3(bucket="b"), "s3.amazonaws.com"),
-        (S3(bucket="b", endpoint=lambda: "https://s3.example.com:9000"), "s3.example.com"),
+        (S3(bucket="b", endpoint=lambda: "https://s3.example.com:9000"), "s3.example.com:9000"),
         (Web(urls="https://files.example.com/a"), "files.example.com"),
         (Web(urls=(lambda: "https://files.example.com/a", "https://other.example.com/b")), "files.example.com"),
     ],
@@ -132,6 +141,20 @@ def test_parts_that_are_claimed_at_the_same_time_do_not_exceed_the_limit(setting
         states = list(pool.map(claim, parts))
     assert states.count("running") == 2
     assert Part.objects.filter(state=State.WAITING).count() == 4
+
+
+@pytest.mark.parametrize("port", ["", ":8443"])
+def test_all_ports_of_a_host_share_its_room(settings, monkeypatch, parts, port):
+    settings.PARTS_PER_HOST = 2
+    source = JsonApi(url=f"http://api.example.com{port}", pagination=SinglePage())
+    monkeypatch.setattr("photos.feeds.OTHERS", replace(PHOTOS, name="others", source=source), raising=False)
+    run, _ = runs.request("others", trigger=Trigger.COMMAND, wake_workers=False)
+    assert run.host == f"api.example.com{port}"
+    for part in parts[:2]:
+        claims.claim(part)
+    with pytest.raises(PartTaken, match="waits for room"):
+        claims.claim(run.parts.get().pk)
+    assert Part.objects.get(run=run).waiting_for.startswith("as much is read from api.example.com already")
 
 
 def test_other_hosts_and_no_limit_have_room(settings, parts):
