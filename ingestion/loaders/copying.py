@@ -59,16 +59,16 @@ def append(cursor: Cursor, table: Table, stream: Stream) -> Loaded:
 
 
 def copy(
-    cursor: Cursor,
-    target: sql.Identifier,
-    columns: tuple[str, ...],
-    stream: Stream,
-    options: sql.Composable = sql.SQL(""),  # noqa: B008 - never changed
+    cursor: Cursor, target: sql.Identifier, columns: tuple[str, ...], stream: Stream, *, is_new: bool = False
 ) -> int:
     """COPY the lines into a table and return how many rows the server stored.
 
     Raises as `append` does.
+
+    Args:
+        is_new: the table was made in the same transaction, so that its rows need not be told from anybody else's.
     """
+    options = sql.SQL(" WITH (FREEZE)" if is_new else "")
     statement = sql.SQL("COPY {} ({}) FROM STDIN{}").format(target, names(columns), options)
     _widen(cursor)
     try:

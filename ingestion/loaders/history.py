@@ -5,9 +5,10 @@ from typing import Any
 
 from psycopg2 import sql
 
-from ingestion.loaders.merging import Merge, take_sample
+from ingestion.loaders.copying import copy
+from ingestion.loaders.merging import STAGE, Merge, take_sample
 from ingestion.loaders.tables import Cursor, Lines, Loaded, Table, Wanted, key_of, names, same_key
-from ingestion.loaders.upserting import drop_stage, stage_lines
+from ingestion.loaders.upserting import drop_stage, make_stage
 
 _CHANGED = sql.Identifier("pg_temp", "ingestion_changed")
 
@@ -31,7 +32,8 @@ def add_versions(cursor: Cursor, table: Table, versions: Versions, lines: Lines,
         django.db.Error: the database refused a line; its transaction is over.
         Exception: whatever fed the stream raised.
     """
-    stored = stage_lines(cursor, table, lines.growing())
+    make_stage(cursor, table)
+    stored = copy(cursor, STAGE, table.columns, lines.growing(), is_new=True)
     keys = lines.keys
     distinct = len(set(keys))
     compare = Merge(table=table, has_duplicates=distinct < len(keys), existing=_current(table, versions))

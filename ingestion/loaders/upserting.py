@@ -1,15 +1,45 @@
 """Lines into a table by key: straight where it has none of the keys, else staged and merged. The caller commits."""
 
 from collections.abc import Sequence
+from itertools import islice
+from operator import lt
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from psycopg2 import sql
 
 from ingestion.loaders.copying import append, copy
-from ingestion.loaders.merging import STAGE, Merge, merge
-from ingestion.loaders.tables import Accept, Cursor, Lines, Loaded, Stream, Table, Wanted, names
+from ingestion.loaders.merging import STAGE, Merge, is_partitioned, merge
+from ingestion.loaders.tables import Accept, Cursor, Lines, Loaded, Table, Wanted, names
 from ingestion.sqlstates import UNIQUE_VIOLATION, sqlstate
+
+
+class Rising:
+    """Whether the integer keys of a load rise, looked at while they come: then none comes twice.
+
+    Keys in order are what most sources have. To see it takes less than a set of them does, in time and in memory.
+    """
+
+    def __init__(self, keys: Sequence[Any]) -> None:
+        self._last: int | None = None
+        self._holds = bool(keys) and type(keys[0]) is int
+        self.add(keys)
+
+    def add(self, keys: Sequence[Any]) -> bool:
+        """Look at more keys; accepts any."""
+        if self._holds and keys:
+            follows = self._last is None or self._last < keys[0]
+            self._holds = follows and all(map(lt, keys, islice(keys, 1, None)))
+            self._last = keys[-1]
+        return True
+
+    def count_distinct(self, keys: Sequence[Any]) -> int:
+        """Count the keys, all of which were looked at, each once."""
+        return len(keys) if self._holds else len(set(keys))
+
+    def bounds(self, keys: Sequence[Any]) -> tuple[int, int]:
+        """Return the lowest and the highest of integer keys, all of which were looked at."""
+        return (keys[0], keys[-1]) if self._holds else (min(keys), max(keys))
 
 
 def upsert(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted = Wanted()) -> Loaded:  # noqa: B008 - frozen
@@ -22,15 +52,16 @@ def upsert(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted = Wanted()
         Exception: whatever fed the stream raised.
     """
     keys = lines.keys
-    free = _free_keys(cursor, table, keys) if not wanted.sample_size else None
-    if free is not None and len(set(keys)) == len(keys):
+    order = Rising(keys)
+    free = _free_keys(cursor, table, keys, order) if not wanted.sample_size else None
+    if free is not None and order.count_distinct(keys) == len(keys):
         loaded = _append_unless_taken(cursor, table, lines, free, wanted)
         if loaded is not None:
             return loaded
     return _stage_and_merge(cursor, table, lines, wanted)
 
 
-def _free_keys(cursor: Cursor, table: Table, keys: Sequence[Any]) -> Accept | None:
+def _free_keys(cursor: Cursor, table: Table, keys: Sequence[Any], order: Rising) -> Accept | None:
     """Return which more keys the table surely lacks as it lacks these; None when it has one, or only a join could tell.
 
     Note [New keys]: one probe of the index answers for a range of integers. Beyond the highest that the table has, any
@@ -44,7 +75,7 @@ def _free_keys(cursor: Cursor, table: Table, keys: Sequence[Any]) -> Accept | No
             sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {key} = ANY(%s))").format(**names), [list(keys)]
         )
         return None if cursor.fetchone()[0] else lambda more: False
-    low, high = min(keys), max(keys)
+    low, high = order.bounds(keys)
     cursor.execute(
         sql.SQL(
             "SELECT EXISTS (SELECT FROM {table} WHERE {key} BETWEEN %s AND %s), (SELECT max({key}) FROM {table})"
@@ -82,16 +113,15 @@ def _append_unless_taken(cursor: Cursor, table: Table, lines: Lines, free: Accep
     return loaded + Loaded(inserted_keys=tuple(lines.keys)) if wanted.keys else loaded
 
 
-def stage_lines(cursor: Cursor, table: Table, stream: Stream) -> int:
-    """COPY the lines into a temporary table of the table's columns; return how many rows the server stored."""
+def make_stage(cursor: Cursor, table: Table) -> bool:
+    """Make a temporary table of the table's columns, an empty one; return whether the table itself is partitioned."""
     # DROP ON COMMIT leaves nothing behind whatever happens, and works behind a pooler that pools transactions.
     cursor.execute(
-        sql.SQL("CREATE TEMPORARY TABLE ingestion_stage ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-            names(table.columns), table.identifier
+        sql.SQL("CREATE TEMPORARY TABLE ingestion_stage ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA; {}").format(
+            names(table.columns), table.identifier, is_partitioned(table)
         )
     )
-    # FREEZE spares the merge a look at each row's transaction; nobody else sees the table.
-    return copy(cursor, STAGE, table.columns, stream, options=sql.SQL(" WITH (FREEZE)"))
+    return bool(cursor.fetchone()[0])
 
 
 def drop_stage(cursor: Cursor) -> None:
@@ -100,16 +130,13 @@ def drop_stage(cursor: Cursor) -> None:
 
 
 def _stage_and_merge(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted) -> Loaded:
-    stored = stage_lines(cursor, table, lines.growing())
+    order = Rising(lines.keys)
+    has_partitions = make_stage(cursor, table)
+    stored = copy(cursor, STAGE, table.columns, lines.growing(order.add), is_new=True)
     keys = lines.keys
-    distinct = len(set(keys))
-    loaded = merge(
-        cursor, Merge(table=table, has_duplicates=distinct < len(keys), bounds=_bounds(keys)), wanted, distinct=distinct
-    )
+    distinct = order.count_distinct(keys)
+    bounds = order.bounds(keys) if keys and type(keys[0]) is int else None
+    plan = Merge(table=table, has_duplicates=distinct < len(keys), bounds=bounds, is_partitioned=has_partitions)
+    loaded = merge(cursor, plan, wanted, distinct=distinct)
     drop_stage(cursor)
     return loaded + Loaded(stored=stored, duplicates=len(keys) - distinct)
-
-
-def _bounds(keys: Sequence[Any]) -> tuple[int, int] | None:
-    """Return the lowest and the highest of integer keys."""
-    return (min(keys), max(keys)) if keys and type(keys[0]) is int else None

@@ -164,6 +164,41 @@ def test_text_keys(cursor):
     assert counts(upsert(cursor, table, [("é'", 1), ("b\\", 3), ("c", 1)], kinds)) == (3, 1, 1, 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        (([1, 2], [3, 4]), (4, 2, 0, 2, 0)),
+        (([1, 2], [4, 3]), (4, 2, 0, 2, 0)),
+        (([2, 3], [1]), (3, 1, 0, 2, 0)),
+        (([1, 2], [2, 3]), (4, 1, 0, 2, 1)),
+        (([1, 1], [5]), (3, 1, 0, 1, 1)),
+    ],
+)
+def test_lines_that_join_while_the_others_are_staged(cursor, pages, expected):
+    upsert(cursor, TABLE, [(1, "a", None), (2, "a", None)])
+    assert counts(loaders.upsert(cursor, TABLE, growing(pages))) == expected
+    assert [row[:2] for row in stored(cursor)] == [(key, "a") for key in sorted({1, 2, *pages[0], *pages[1]})]
+
+
+def growing(pages):
+    """Lines of the first page's keys, which those of the others join when they are asked for."""
+    keys = list(pages[0])
+
+    def lines(accept):
+        yield from encode_lines([(key, "a", None) for key in pages[0]], ("integer", "text", "json"))
+        for page in pages[1:]:
+            if not accept(page):
+                return
+            keys.extend(page)
+            yield from encode_lines([(key, "a", None) for key in page], ("integer", "text", "json"))
+
+    return Lines(
+        open=lambda: stream([(key, "a", None) for key in keys]),
+        keys=keys,
+        grow=lambda accept: StringIteratorIO(lines(accept)),
+    )
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_key_that_somebody_else_inserts_meanwhile_is_merged():
     """The other one commits between the look for the keys and the COPY."""
