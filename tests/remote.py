@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._write(reply)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _respond  # noqa: N815 - the names http.server looks for
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_CONNECT = _respond  # noqa: N815 - http.server's names
 
     def _request(self) -> Request:
         target = urlsplit(self.path)

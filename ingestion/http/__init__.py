@@ -3,6 +3,7 @@
 from ingestion.http.client import Client
 from ingestion.http.downloads import Download
 from ingestion.http.judging import blame_of
+from ingestion.http.origins import origin_of
 from ingestion.http.secrecy import Sent, hidden, secrets_in
 from ingestion.http.values import (
     TRANSIENT_STATUSES,
@@ -42,5 +43,6 @@ __all__ = [
     "Transport",
     "blame_of",
     "hidden",
+    "origin_of",
     "secrets_in",
 ]

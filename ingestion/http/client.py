@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import stamina
 
-from ingestion.errors import ConfigurationError, IngestionError, RetryLater, RunFailed
+from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http.budgets import Budget
 from ingestion.http.connecting import Wire
 from ingestion.http.deadlines import Watchdog
@@ -81,7 +81,7 @@ class Client:
                 )
         self._own_origins = frozenset(map(origin_of, self.origins))
         self._own_hosts = {urlsplit(url).hostname for url in self.origins}
-        self._sent = Sent(self.secrets, self.headers, self.origins)
+        self._sent = Sent(self.secrets, self.headers, (*self.origins, self.transport.proxy))
         self._wire = Wire(self.transport, self.limits, self.headers, self._sent)
         self._target = Targets(self._own_origins, [*map(origin_of, self.transport.other_origins)]).find
         self._watchdog = Watchdog(self.limits.deadline, self._wire.hang_up)
@@ -96,8 +96,8 @@ class Client:
     ) -> None:
         self._watchdog.stop()
         self._wire.close()
-        # Whoever reads the responses shows parts of them.
-        if isinstance(error, IngestionError):
+        # Whoever reads the responses shows parts of them, and so does what a function of the feed's raises.
+        if isinstance(error, Exception):
             self._sent.hide_in(error)
 
     def get(self, url: str, params: Mapping[str, str]) -> Response:
@@ -189,6 +189,7 @@ class Client:
             return Download(guarded=guarded, response=response, trace=self._tracer.trace, stack=stack.pop_all())
 
         target, where, is_own = self._target("GET", url, {})
+        self._sent.learn_url(target)  # a link that somebody gave may be signed
         request = Request(method="GET", url=target, headers={"Accept-Encoding": "identity", **headers})
         self._tracer.begin()
         return self._ask(request, where, is_own, read)
@@ -217,6 +218,7 @@ class Client:
                     return self._once(signed, where, is_own, read)
             except _Redirected as redirect:
                 url = urljoin(request.url, redirect.location)
+                self._sent.learn_url(url)
                 origin = check_redirect(request.url, url, self.transport.other_origins, self._own_origins, where)
                 is_own = origin in self._own_origins or (origin == first and is_first_own)
                 request = redirected(request, redirect.status, url, keeps_all=is_own or origin == first)

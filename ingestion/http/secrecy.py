@@ -74,6 +74,10 @@ class Sent:
         """Learn the cookies that a request is sent with."""
         self._learn(_in_headers({"Cookie": header}))
 
+    def learn_url(self, url: str) -> None:
+        """Learn what is in a URL that the remote has given."""
+        self._learn(_in_url(url))
+
     def learn_exchange(self, request: Request, response: Response | None) -> None:
         """Learn what was given for a token or a session, and all texts of what came for it."""
         self._kept |= _in_headers(request.headers) | _in_url(request.url)
@@ -95,9 +99,20 @@ class Sent:
             self.hide_in(error)
             raise
 
-    def hide_in(self, error: IngestionError) -> None:
-        """Leave what was sent out of an error's message."""
-        error.rewrite(lambda text: hidden(text, self._kept | self._changing.keys()))
+    def hide_in(self, error: BaseException) -> None:
+        """Leave what was sent out of an error's message, and out of those of the errors that it came from."""
+        secrets, seen = self._kept | self._changing.keys(), set[int]()
+        due: list[BaseException | None] = [error]
+        while due:
+            each = due.pop()
+            if each is None or id(each) in seen:
+                continue
+            seen.add(id(each))
+            if isinstance(each, IngestionError):
+                each.rewrite(lambda text: hidden(text, secrets))
+            else:
+                each.args = tuple(hidden(part, secrets) if isinstance(part, str) else part for part in each.args)
+            due += (each.__cause__, each.__context__)
 
     def _learn(self, texts: Iterable[str]) -> None:
         for text in texts:
@@ -127,7 +142,10 @@ def _in_url(url: str) -> frozenset[str]:
     except ValueError:
         return frozenset()
     given = [value for _, value in parse_qsl(parts.query)]
-    return secrets_in(given, unquote(parts.username or ""), unquote(parts.password or ""))
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    # As they are sent.
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode() if password else ""
+    return secrets_in(given, user, password, pair)
 
 
 def _password(header: str) -> str:

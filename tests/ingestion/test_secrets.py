@@ -1,92 +1,26 @@
 """A marker secret, sent in every way to remotes that fail in every way and say it back: nobody writes it down."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from ingestion import pipeline
 from ingestion.auth import ApiKey, Basic, ClientCredentials, Custom, Login
 from ingestion.cleaning import computed
-from ingestion.feeds import Feed, Upsert
-from ingestion.http import Limits, Rate, Retry, Transport
+from ingestion.http import Rate, Transport
 from ingestion.pagination import LinkHeader, NextUrl, PageNumber, SinglePage
 from ingestion.sources import S3, Connection, Csv, Files, Ftp, GraphQL, JsonApi, Sftp, Soap, Web
-from tests.ingestion import marker, soap_server
-from tests.ingestion.catalog import table_of
+from tests.ingestion import soap_server
 from tests.ingestion.files import servers
-from tests.remote import Raw, Remote, Reply
-
-# Whatever shows of it so much of its start shows too much; the rest is what URLs and JSON write in other ways.
-START = "m4rker-Hush-9f8e"
-MARKER = START + '%/"ü'
-HEADER = START + "7d-in-a-header"
-QUICK = {"retry": Retry(attempts=2, wait_initial=timedelta(milliseconds=1))}
-SHORT = {"limits": Limits(deadline=timedelta(milliseconds=150))}
-
-
-def echo(request):
-    """Return all that the remote was sent, so that it can say it back."""
-    body = request.body.decode("utf-8", "replace")
-    return f"{MARKER} {request.query} {dict(request.headers)} {body}"
-
-
-def line(request):
-    return f"{MARKER} {HEADER} {request.headers.get('authorization', '')}".encode("ascii", "replace").decode()
-
-
-def raw(text):
-    return Raw([text.encode()])
-
-
-HTTP_FAILURES = {
-    "http_status: GET": lambda r: Reply(401, echo(r).encode()),
-    "http_status: the reason": lambda r: raw(f"HTTP/1.1 403 {line(r)}\r\nContent-Length: 0\r\n\r\n"),
-    "500": lambda r: Reply(500, echo(r).encode()),
-    "the reason of a 503": lambda r: raw(f"HTTP/1.1 503 {line(r)}\r\nContent-Length: 0\r\n\r\n"),
-    "not_json": lambda r: Reply(200, f'{{"said": "{echo(r)}'.encode()),
-    "not_json: at once": lambda r: Reply(200, line(r).encode()),
-    "shape": lambda r: Reply(200, json.dumps({"error": echo(r)}).encode()),
-    "redirect": lambda r: Reply(302, headers={"Location": f"http://other.example/?key={HEADER}"}),
-    "content_encoding": lambda r: Reply(200, b"x", {"Content-Encoding": HEADER}),
-    "no header": lambda r: raw(f"HTTP/1.1 200 OK\r\n{line(r)}\r\n\r\n"),
-    "no response": lambda r: raw(f"{line(r)}\r\n\r\n"),
-    "silence": lambda r: Raw([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", HEADER[:5].encode()], end="silence"),
-    "cut": lambda r: Raw([f"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[{line(r)}".encode()]),
-}
-
-# For sources whose requests go the same way.
-FEWER = [HTTP_FAILURES[name] for name in ("http_status: the reason", "500", "not_json", "not_json: at once", "shape")]
-
-
-@dataclass
-class Bench:
-    """Declares one feed after the other, runs it, and keeps how it ended."""
-
-    monkeypatch: Any
-    model: Any
-    written: Any
-    count: int = 0
-
-    def run(self, source, **options):
-        self.count += 1
-        name = f"secret-{self.count}"
-        options = {"columns": {"code": "code", "name": "name"}, "target": Upsert(self.model, key="code")} | options
-        self.monkeypatch.setattr("photos.feeds.SECRET", Feed(name=name, source=source, **options), raising=False)
-        return pipeline.run_here(name).summary
-
-    def fails(self, source, **options):
-        summary = self.run(source, **options)
-        assert summary["state"] == "failed", summary
-        return summary["error"]
+from tests.ingestion.leaks import FEWER, HEADER, HTTP_FAILURES, MARKER, QUICK, SHORT, START, bench_with, echo
+from tests.remote import Remote, Reply
 
 
 @pytest.fixture
 def bench(monkeypatch, transactional_db):
-    with table_of() as model, marker.logs() as written:
-        yield Bench(monkeypatch, model, written)
+    with bench_with(monkeypatch) as bench:
+        yield bench
 
 
 def rest(remote, **options):
@@ -285,11 +219,4 @@ def test_nothing_that_was_sent_is_written_down(bench, tmp_path):
     files_behind_urls(bench)
     buckets(bench)
     ftp_and_sftp(bench, tmp_path)
-    found, places = [], 0
-    for place, text in marker.places(bench.written):
-        places += 1
-        if START in text:
-            at = text.index(START)
-            found.append(f"{place}: …{text[max(0, at - 60) : at + 60]!r}…")
-    assert not found, "\n".join(found)
-    assert places > 80
+    bench.check(places=70)

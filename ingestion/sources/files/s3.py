@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Sent, TransientFailure, blame_of, secrets_in
+from ingestion.http import Sent, TransientFailure, blame_of, origin_of, secrets_in
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
 from ingestion.sources.files.extras import needed
@@ -60,16 +60,20 @@ class S3:
         # Each session of boto3 adds its folder once more.
         descriptions.search_paths[:] = dict.fromkeys(descriptions.search_paths)
         key_id, secret = self.key_id() if self.key_id else None, self.secret() if self.secret else None
-        with _translated(self.bucket):
+        endpoint = self.endpoint() if callable(self.endpoint) else self.endpoint
+        if endpoint is not None and not origin_of(endpoint):
+            raise ConfigurationError(f"S3: the endpoint of {self.bucket} is no http:// or https:// URL")
+        sent = Sent(secrets_in(key_id, secret), urls=(endpoint or "",))
+        with sent.unsaid(), _translated(self.bucket):
             client = session.client(
                 "s3",
-                endpoint_url=self.endpoint() if callable(self.endpoint) else self.endpoint,
+                endpoint_url=endpoint,
                 aws_access_key_id=key_id,
                 aws_secret_access_key=secret,
                 config=config,
             )
         try:
-            with discreet(_Bucket(client, self.bucket), Sent(secrets_in(key_id, secret))) as bucket:
+            with discreet(_Bucket(client, self.bucket), sent) as bucket:
                 yield bucket
         finally:
             client.close()
