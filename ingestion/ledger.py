@@ -48,7 +48,9 @@ UPDATE ingestion_run
 SET first_commit_at = coalesce(first_commit_at, statement_timestamp()), {counters}
 FROM part
 WHERE ingestion_run.id = part.run_id
-RETURNING ingestion_run.*
+RETURNING ingestion_run.*, EXISTS (
+    SELECT FROM ingestion_reject WHERE feed_id = ingestion_run.feed_id AND resolved_at IS NULL AND key <> ''
+) AS has_open_rejects
 """.format(counters=", ".join(f"{name} = {name} + %({name})s" for name in _COUNTERS))  # noqa: S608 - of names above
 
 
@@ -86,7 +88,8 @@ def commit(  # noqa: PLR0913 - what a chunk commits, by keyword
             raise RetryLater("the database has lost its latest commits, as after a crash; they are done again")
         raise PartTaken(f"{part} was taken over or cancelled")
     run: Run = advanced[0]
-    _supersede(part, keys, rejections)
+    if run.has_open_rejects:  # type: ignore[attr-defined]
+        _supersede(part, keys, rejections)
     Reject.objects.bulk_create(_reject(part, rejection) for rejection in rejections)
     if counts.coercions:
         # The UPDATE above holds the run's row: nobody else adds to these meanwhile.
@@ -109,8 +112,6 @@ def _supersede(part: Part, keys: Sequence[Any], rejections: Sequence[Rejection])
         return
     # Django takes longer to write a chunk's keys into a statement than all else about the chunk takes.
     open_keys = set(open_rejects.order_by().values_list("key", flat=True)[: FEW_REJECTS + 1])
-    if not open_keys:
-        return
     loaded = set(map(key_text, keys)) - {rejection.key for rejection in rejections}
     if len(open_keys) <= FEW_REJECTS:
         loaded &= open_keys
