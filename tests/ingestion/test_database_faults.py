@@ -15,6 +15,7 @@ from ingestion.feeds import Append, History, Mirror, Replace, Upsert
 from ingestion.models import Run
 from ingestion.signals import chunk_committed
 from tests.ingestion.catalog import counts, products, rows, table_of
+from tests.ingestion.shop import somebody
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -181,6 +182,31 @@ def test_a_deadlock_is_tried_again(catalog, model, caplog):
     assert counts(summary) == {"read": 2, "updated": 2}
     assert rows(model, "code", "name", "note") == [(1, "new", "other"), (2, "new", "other")]
     assert "database error 40P01" in caplog.text
+
+
+def test_a_database_that_does_not_serialize_is_tried_again(catalog, model, caplog):
+    """Somebody updates a row between the snapshot of the chunk's transaction and its merge."""
+    target = Upsert(model, key="code")
+    catalog.sync(target, products(1, 2))
+    others = []
+
+    def interfere(execute, statement, params, many, context):
+        if not others and not isinstance(statement, str) and "differing" in statement.as_string(connection.connection):
+            with somebody() as cursor:
+                cursor.execute("UPDATE photos_order SET note = 'other' WHERE code = 2")
+            others.append(True)
+        return execute(statement, params, many, context)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    try:
+        with connection.execute_wrapper(interfere):
+            summary = catalog.sync(target, products(1, 2, name="new"))
+    finally:
+        connection.close()
+    assert counts(summary) == {"read": 2, "updated": 2}
+    assert rows(model, "code", "name", "note") == [(1, "new", "own"), (2, "new", "other")]
+    assert caplog.text.count("database error 40001") == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
