@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.faults.__main__ import DOCUMENT
 from tests.faults.cases import CASES
 from tests.faults.catalogue import Trial
 from tests.faults.report import BEGIN, END, Outcome, record
@@ -43,3 +44,9 @@ def test_a_case_that_is_no_more_leaves_the_table(page):
     page.write_text(page.read_text().replace(CASES[0].name, "of former times"))
     record(page, [])
     assert "of former times" not in page.read_text()
+
+
+def test_the_reliability_page_has_every_case_and_no_other():
+    text = DOCUMENT.read_text()
+    _, _, *rows = [line for line in text[text.index(BEGIN) : text.index(END)].splitlines() if line.startswith("|")]
+    assert sorted(row.split("|")[2].strip() for row in rows) == sorted(case.name for case in CASES)
