@@ -11,6 +11,7 @@ from tests.faults.surroundings import Surroundings, last, until_gone
 from tests.processes import wait_until
 
 SECONDS = 5
+ACTIVE = "SELECT 1 FROM ingestion_run WHERE finished_at IS NULL"
 TWICE = (
     "SELECT name, count(*) FROM ingestion_slot GROUP BY feed_id, name HAVING count(*) > 1 UNION ALL"
     " SELECT 'run without a slot', count(*) FROM ingestion_run r WHERE trigger = 'schedule'"
@@ -149,12 +150,14 @@ def _down_at_the_slot(trial: Trial) -> None:
     schedule(around)
     with around.workers(), beats(around):
         wait_for_slots(around, 1)
+        # A run that waits for its message while the broker is down would have no other beside it.
+        wait_until(lambda: not around.query(ACTIVE), what="the end of the first run")
         around.broker.kill()
         before = scheduled(around)
         wait_for_slots(around, before + 1)
         last(SECONDS)
         around.broker.start()
         began = time.monotonic()
-        wait_until(lambda: not around.query("SELECT 1 FROM ingestion_run WHERE finished_at IS NULL"), seconds=60)
+        wait_until(lambda: not around.query(ACTIVE), what="the end of the run")
         trial.recovered.append(time.monotonic() - began)
         all_well(trial)

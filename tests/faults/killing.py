@@ -129,9 +129,12 @@ def _group_on_another_host_killed(trial: Trial) -> None:
         around.fresh()
         elsewhere = around.worker(wrapper=("unshare", "--pid", "--fork", "--kill-child"))
         elsewhere.wait_until_ready()
+        # Slow enough that the run goes on when the other worker is there.
+        around.serve(latency=0.15)
         run = trial.trigger()
         around.wait_for(run)
         with around.workers():
+            assert not around.has_ended(run)
             elsewhere.kill()
             trial.recovered.append(around.recovery_seconds(run))
             around.verdict(run)
