@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import stamina
 
-from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.http.budgets import Budget
 from ingestion.http.connecting import Wire
 from ingestion.http.deadlines import Watchdog
@@ -36,7 +36,7 @@ from ingestion.http.values import (
     TransientFailure,
     Transport,
 )
-from ingestion.http.waiting import backoff
+from ingestion.http.waiting import backoff, given_up
 
 T = TypeVar("T")
 
@@ -149,8 +149,7 @@ class Client:
                         self._budget.heed(whole.headers)
                     return whole
         except TransientFailure as failure:
-            said_last = f"{failure} ({tried} {'try' if tried == 1 else 'tries'})"
-            raise RetryLater(said_last, wait=failure.wait, blames=failure.blames) from failure
+            raise given_up(failure, tried) from failure
         raise AssertionError("stamina ends with a value or an exception")
 
     def head(self, url: str) -> Response | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from ingestion.errors import RetryLater
 from ingestion.http.dates import any_date, sent_at
 from ingestion.http.values import TransientFailure
 
@@ -22,6 +23,12 @@ def backoff(error: Exception) -> bool | timedelta:
     if not error.wait:  # a Retry-After of 0 s is no reason to hammer
         return True
     return error.wait if error.wait <= LONGEST_SLEEP else False
+
+
+def given_up(failure: TransientFailure, tries: int) -> RetryLater:
+    """Return what a failure is that has outlasted so many tries."""
+    said = f"{failure} ({tries} {'try' if tries == 1 else 'tries'})"
+    return RetryLater(said, wait=failure.wait, blames=failure.blames)
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:

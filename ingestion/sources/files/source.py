@@ -16,8 +16,10 @@ from ingestion.sources.ahead import in_order
 from ingestion.sources.files.entries import Entry, Place, Session, check_pattern
 from ingestion.sources.files.formats import Block, Facts, Format
 from ingestion.sources.files.limits import FileLimits
-from ingestion.sources.files.reading import Steady, decoded, patiently
+from ingestion.sources.files.reading import Steady
 from ingestion.sources.files.selecting import Selection
+from ingestion.sources.files.unpacking import decoded
+from ingestion.sources.patience import patiently
 from ingestion.types import Cursor, LoadedFile, Page, Recall, Record
 
 log = structlog.get_logger(__name__)

@@ -26,11 +26,11 @@ from ingestion.http.ratelimits import wait_asked_for
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
-from ingestion.sources.files.reading import patiently
 from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
 from ingestion.sources.graphql.connections import PAGE_INFO
 from ingestion.sources.graphql.throttling import is_throttled, wait_for_budget
 from ingestion.sources.overlaps import seams_of
+from ingestion.sources.patience import patiently
 from ingestion.sources.shaping import digest_of
 from ingestion.types import Cursor, Page
 

@@ -13,8 +13,8 @@ from ingestion.http import Auth, Client, Limits, Rate, Response, Retry, Transien
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
-from ingestion.sources.files.reading import patiently
 from ingestion.sources.overlaps import seams_of
+from ingestion.sources.patience import patiently
 from ingestion.sources.shaping import digest_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
 from ingestion.sources.soap.records import Reader

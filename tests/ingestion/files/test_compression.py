@@ -14,9 +14,12 @@ from tests.ingestion.files.streams import rows_of
 PLAIN = b"code,name\n" + b"".join(b"%d,product %d\n" % (n, n) for n in range(50))
 
 
-def zipped(*members, **options):
+METHODS = {"stored": 0, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}
+
+
+def zipped(*members, method="deflate"):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", METHODS[method]) as archive:
         for name, content in members:
             archive.writestr(name, content)
     return buffer.getvalue()
@@ -114,6 +117,26 @@ def test_a_cut_or_damaged_zip_is_not_read(read):
     damaged = bytearray(content)
     damaged[60] ^= 0xFF
     assert read("a.zip", bytes(damaged)) in ("compression", "archive")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_of_zip_that_is_damaged_anywhere_fails_with_what_is_wrong(read, method):
+    content = zipped(("a.csv", PLAIN), method=method)
+    assert read("a.zip", content) == 50
+    # LZMA's own header says things that its data do not need.
+    start = content.index(b"a.csv") + len("a.csv") + 9
+    for place in range(start, content.index(b"PK\x01\x02"), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        assert read("a.zip", bytes(damaged)) in ("compression", "archive", "incomplete")
+
+
+@pytest.mark.parametrize(("at", "value"), [(8, 97), (4, 99)], ids=["method", "version"])
+def test_a_zip_of_a_method_or_a_version_that_nobody_knows_is_not_read(read, at, value):
+    content = bytearray(zipped(("a.csv", PLAIN)))
+    place = content.index(b"PK\x01\x02") + at + 2
+    content[place : place + 2] = struct.pack("<H", value)
+    assert read("a.zip", bytes(content)) == "archive"
 
 
 def test_bombs_are_stopped_at_their_limits(read):
