@@ -6,10 +6,11 @@ from typing import Final
 
 from django.db import transaction
 from django.db.models import F, QuerySet
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
-from ingestion import breakers, owners, turns
+from ingestion import breakers, owners, turns, waits
 from ingestion.errors import Blame, PartTaken
 from ingestion.models import ACTIVE, Attempt, Outcome, Part, Run, State
 
@@ -74,7 +75,7 @@ def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int, 
             end(part, State.FAILED, error=f"{reason}; gave up after {part.attempts} attempts without progress")
             return State.FAILED
         else:
-            _wait(part, max(backoff, wait or backoff), reason)
+            _wait(part, Now() + max(backoff, wait or backoff), reason)
         close([part.pk], Outcome.WAITING, reason)
     return State.WAITING
 
@@ -94,34 +95,20 @@ def _wait_for_host(part: Part, until: datetime, reason: str, wait: timedelta | N
     """Let the part wait for its host, without an attempt; other parts probe the host before this one does again."""
     if wait is not None and wait > until - timezone.now():
         # It waits as long as it was asked to, whatever becomes of the host.
-        _wait(part, wait, reason, keeps_turn=True)
+        _wait(part, Now() + wait, reason, gives_turn=False)
     else:
-        _wait(part, timedelta(0), breakers.text(reason), keeps_turn=True)
-        Part.objects.filter(pk=part.pk).update(next_attempt_at=until)
+        _wait(part, until, breakers.text(reason), gives_turn=False)
     Part.objects.filter(pk=part.pk).update(attempts=Greatest(F("attempts") - 1, 0), woken_at=Now())
 
 
-def _wait(part: Part, wait: timedelta, reason: str, *, keeps_turn: bool = False) -> bool:
-    """Let the part wait, and its run when no other part is at work; False when the part is not ours any more.
-
-    The next part has its turn meanwhile, unless the part keeps it.
-    """
-    waiting = owned(part).update(
-        state=State.WAITING,
-        owner="",
-        leased_until=None,
-        next_attempt_at=Now() + wait,
-        waiting_for=reason,
-        woken_at=None,
-        gave_turn=not keeps_turn,
-    )
-    if waiting:
-        # Locked, so that of two parts that begin to wait at once the second one sees the first.
-        run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
-        turns.give_next(run)
-        if not run.parts.filter(state__in=(State.QUEUED, State.RUNNING)).exists():
-            Run.objects.filter(pk=run.pk).update(state=State.WAITING)
-    return bool(waiting)
+def _wait(part: Part, until: datetime | Combinable, reason: str, *, gives_turn: bool = True) -> bool:
+    """Let the part wait, and its run when no other part is at work; False when the part is not ours any more."""
+    if not waits.begin(owned(part), until, reason, gives_turn=gives_turn):
+        return False
+    run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
+    turns.give_next(run)
+    waits.begin_run(run)
+    return True
 
 
 def end(part: Part, state: State, *, error: str = "") -> None:
@@ -177,7 +164,9 @@ def free_abandoned() -> int:
                 if part.attempts <= 1:
                     is_freed = bool(owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None))
                 else:
-                    is_freed = _wait(part, _backoff(part.attempts - 1), f"process lost {part.attempts} times in a row")
+                    is_freed = _wait(
+                        part, Now() + _backoff(part.attempts - 1), f"process lost {part.attempts} times in a row"
+                    )
                 if is_freed:
                     close([part.pk], Outcome.LOST)
                 freed += is_freed

@@ -19,6 +19,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 
+from ingestion import waits
 from ingestion.errors import Blame, WrongState
 from ingestion.models import Host, Part, Run, State
 
@@ -171,18 +172,8 @@ def _free(name: str) -> list[int]:
 
 def _postpone(part: Part, host: Host, until: datetime) -> None:
     """Let a part that is due wait without an attempt; its run, when no other part is at work."""
-    Part.objects.filter(pk=part.pk).update(
-        state=State.WAITING,
-        owner="",
-        leased_until=None,
-        next_attempt_at=until,
-        waiting_for=text(host.reason),
-        woken_at=None,
-        gave_turn=False,
-    )
-    run = Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
-    if not run.parts.filter(state__in=(State.QUEUED, State.RUNNING)).exists():
-        Run.objects.filter(pk=run.pk).update(state=State.WAITING)
+    waits.begin(Part.objects.filter(pk=part.pk), until, text(host.reason))
+    waits.begin_run(Run.objects.select_for_update(no_key=True).get(pk=part.run_id))
 
 
 def _open(name: str) -> QuerySet[Host]:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import Count, Func, TextField, Value
 from django.db.models.functions import Cast, Now
 
-from ingestion import feeds
+from ingestion import feeds, waits
 from ingestion.errors import ConfigurationError
 from ingestion.models import Part, Run, State
 from ingestion.sources import S3, Files, Ftp, Sftp, Source, Web
@@ -91,12 +91,5 @@ def _room_of(feed: str) -> int:
 def postpone(part_id: int, host: str) -> None:
     """Let a part wait until its host may have room; no attempt is counted."""
     name, limit = _without_port(host), settings.PARTS_PER_HOST
-    Part.objects.filter(pk=part_id).update(
-        state=State.WAITING,
-        owner="",
-        leased_until=None,
-        next_attempt_at=Now() + WAIT,
-        woken_at=None,
-        gave_turn=False,
-        waiting_for=f"as much is read from {name} already as PARTS_PER_HOST={limit} allows",
-    )
+    reason = f"as much is read from {name} already as PARTS_PER_HOST={limit} allows"
+    waits.begin(Part.objects.filter(pk=part_id), Now() + WAIT, reason)
