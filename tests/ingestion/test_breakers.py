@@ -284,6 +284,14 @@ def test_without_a_number_of_failures_nobody_waits(settings):
     assert "gave up after 5 attempts" in Run.objects.get().error
 
 
+def test_a_breaker_that_was_open_already_holds_nobody_up_without_a_number_of_failures(settings):
+    waiting, late = queued(), queued("others")
+    fail(3, waiting)
+    settings.HOST_FAILURES = 0
+    Part.objects.filter(pk=waiting.pk).update(next_attempt_at=Now())
+    assert [claims.claim(part.pk).state for part in (late, waiting)] == ["running", "running"]
+
+
 def test_whoever_runs_a_feed_by_hand_does_not_wait_and_closes_the_breaker(remote):
     for _ in range(3):
         assert pipeline.run_here("photos").summary["state"] == "failed"
