@@ -88,14 +88,17 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "", limit: int |
     """Start a run of the feed that this process advances; take an active one over when nobody else advances it.
 
     Raises:
-        AlreadyRunning: somebody else advances the feed's active run, or another feed of its group has its turn.
+        AlreadyRunning: somebody else advances the feed's active run, or has just ended it, or another feed of its group
+            has its turn.
         ConfigurationError: there is no such feed.
     """
     attempts.free_abandoned()
     with transaction.atomic():
         run, _ = runs.request(name, trigger=trigger, by=by, limit=limit, wake_workers=False)
         active = run.parts.filter(state__in=ACTIVE).exclude(turns.HELD).order_by("number")
-        part = active.filter(state=State.RUNNING, leased_until__gte=Now()).first() or active[0]
+        part = active.filter(state=State.RUNNING, leased_until__gte=Now()).first() or active.first()
+        if part is None:
+            raise AlreadyRunning(f"run {run.pk} of {name} has ended just now; start another one")
         try:
             return claim(part.pk, now=True)
         except GroupBusy as busy:

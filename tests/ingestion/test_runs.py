@@ -236,6 +236,13 @@ def test_a_foreground_run_refuses_a_feed_that_somebody_else_advances():
         claims.request_and_claim("photos", trigger=Trigger.COMMAND)
 
 
+def test_a_foreground_run_refuses_one_whose_last_part_ends_at_that_moment():
+    part = queued()
+    Part.objects.filter(pk=part.pk).update(state=State.SUCCEEDED)
+    with pytest.raises(AlreadyRunning, match=rf"run {part.run_id} of photos has ended just now; start another one"):
+        claims.request_and_claim("photos", trigger=Trigger.COMMAND)
+
+
 def test_a_foreground_run_finishes_a_queued_one():
     part = queued()
     assert claims.request_and_claim("photos", trigger=Trigger.COMMAND).pk == part.pk
