@@ -23,6 +23,8 @@ OVERLAP: Final = timedelta(minutes=5)
 MISSING: Final = ("load", "reject", "fail")
 _WORDS: Final = {datetime: "datetime", timedelta: "timedelta", int: "whole number"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Before it there are moments that cannot be written in every zone. Remotes write 0001-01-01 for "never changed".
+_EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,8 @@ class Incremental:
         """Return where a run begins that goes on from a watermark; None for everything."""
         if watermark is None:
             return self.initial
+        if isinstance(watermark, datetime) and watermark - _EARLIEST < self._overlap:  # type: ignore[operator]
+            return None
         first: Any = watermark - self._overlap  # type: ignore[operator]  # a system check has looked
         # The overlap leads to nothing before the start, unless somebody has set the watermark there.
         if self.initial is not None and first < self.initial <= watermark:  # type: ignore[operator]
@@ -85,11 +89,10 @@ class Incremental:
 
     def is_too_old(self, watermark: Mark | None, now: datetime) -> bool:
         """Whether the remote may have forgotten some of what has changed since."""
-        return (
-            self.retention is not None
-            and isinstance(watermark, datetime)
-            and self.start(watermark) < now - self.retention  # type: ignore[operator]
-        )
+        if self.retention is None or not isinstance(watermark, datetime):
+            return False
+        start = self.start(watermark)
+        return start is None or start < now - self.retention  # type: ignore[operator]  # a moment, too
 
     def asked(self, source: Source, start: Mark | None) -> Source:
         """Return the source asked from a start on."""
@@ -138,10 +141,10 @@ class Incremental:
             if not self.is_of_time:
                 return int(text)
             moment = datetime.fromisoformat(text.strip())
-        except ValueError:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
             wanted = "no moment like 2026-11-23T12:00" if self.is_of_time else "no whole number"
             raise ConfigurationError(f"{text[:40]!r} is {wanted}") from None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
     def problem(self, source: Source, parts: Parts | None) -> str | None:
         """Say what is wrong with the declaration, for a system check; None when nothing is."""

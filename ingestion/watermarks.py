@@ -173,7 +173,8 @@ def rewind(name: str, length: timedelta | int, *, by: str, reason: str) -> Water
     """Move a feed's watermark back by a length of time, or by a number of numbers, as `move` does.
 
     Raises:
-        ConfigurationError: as `move`; or there is no watermark, or it is of the other kind.
+        ConfigurationError: as `move`; or there is no watermark, it is of the other kind, or time does not go so far
+            back.
     """
     declared = incremental(name)
     watermark: Any = _kept(name, declared)[1]
@@ -182,7 +183,11 @@ def rewind(name: str, length: timedelta | int, *, by: str, reason: str) -> Water
     if isinstance(length, timedelta) != declared.is_of_time:
         wanted = "a length of time, such as 2h" if declared.is_of_time else "a number"
         raise ConfigurationError(f"the watermark of {name} is rewound by {wanted}")
-    return move(name, watermark - length, by=by, reason=reason)
+    try:
+        rewound = watermark - length
+    except OverflowError:
+        raise ConfigurationError(f"there is nothing so far back; clear the watermark of {name} instead") from None
+    return move(name, rewound, by=by, reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)

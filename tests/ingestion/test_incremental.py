@@ -77,6 +77,17 @@ def test_the_overlap_does_not_lead_before_the_initial_value_but_a_person_does(re
     assert declared.start(NOON - MINUTE) == NOON - MINUTE - HOUR
 
 
+@pytest.mark.parametrize("options", [{"overlap": HOUR}, {"retention": DAY}])
+def test_records_that_were_never_changed_do_not_lead_before_the_beginning_of_time(remote, options):
+    """As many remotes write it: 0001-01-01."""
+    remote.declare(incremental(**options))
+    remote.add(1, datetime(1, 1, 1, tzinfo=UTC))
+    remote.sync()
+    assert remote.watermark == "0001-01-01T00:00:00+00:00"
+    remote.sync()
+    assert remote.is_in_step()
+
+
 def test_what_is_dated_in_the_future_does_not_lead_there(remote):
     before = datetime.now(UTC)
     remote.add(1, before + 400 * DAY)

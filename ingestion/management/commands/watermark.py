@@ -94,4 +94,8 @@ def length(text: str) -> timedelta | int:
     found = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text)
     if found is None:
         raise ArgumentTypeError(f"{text!r} is no length like 90s, 15m, 2h, 3d or 1w, and no number")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found[2] else int(found[1])
+    number = int(found[1])
+    try:
+        return timedelta(**{_UNITS[found[2]]: number}) if found[2] else number
+    except OverflowError:
+        raise ArgumentTypeError(f"{text} is too long") from None
