@@ -2,7 +2,7 @@
 
 from ingestion.http.client import Client
 from ingestion.http.downloads import Download
-from ingestion.http.judging import blame_of
+from ingestion.http.judging import Answered, blame_of
 from ingestion.http.origins import origin_of
 from ingestion.http.secrecy import Sent, hidden, secrets_in
 from ingestion.http.values import (
@@ -26,6 +26,7 @@ __all__ = [
     "LONGEST_SLEEP",
     "LONGEST_WAIT",
     "TRANSIENT_STATUSES",
+    "Answered",
     "Answers",
     "Auth",
     "Client",

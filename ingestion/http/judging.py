@@ -14,7 +14,13 @@ _TOO_MANY: Final = 429
 _OUT_OF_SERVICE: Final = frozenset({502, 503, 504, *range(520, 528), 530})
 
 
-class Refused(RunFailed):
+class Answered(RunFailed):
+    """The remote refused a request, with `status`."""
+
+    status: int = 0
+
+
+class Refused(Answered):
     """The remote does not take the credentials."""
 
 
@@ -24,14 +30,14 @@ def check(meaning: Meaning, response: httpx.Response, where: str) -> None:
     Raises:
         TransientFailure: it may pass by itself.
         Refused: the credentials have to be made anew.
-        RunFailed: `http_status`, the remote refused the request.
+        Answered: `http_status`, the remote refused the request.
     """
     if meaning == "retry":
         raise passing(response, where)
-    if meaning == "refresh":
-        raise Refused("http_status", said(where, response))
-    if meaning == "fail":
-        raise RunFailed("http_status", said(where, response))
+    if meaning in ("refresh", "fail"):
+        failure = (Refused if meaning == "refresh" else Answered)("http_status", said(where, response))
+        failure.status = response.status_code
+        raise failure
 
 
 def passing(response: httpx.Response, where: str) -> TransientFailure:
@@ -52,7 +58,7 @@ def check_raw(meaning: Meaning, response: httpx.Response, where: str) -> None:
     """Raise what a response means whose body is handed on as it comes.
 
     Raises:
-        TransientFailure, Refused, RunFailed: as `check`.
+        TransientFailure, Refused, Answered: as `check`.
         RunFailed: `content_encoding`, whoever reads it could not.
     """
     check(meaning, response, where)

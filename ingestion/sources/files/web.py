@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Auth, Client, Limits, Rate, TransientFailure, Transport
+from ingestion.http import Answered, Auth, Client, Limits, Rate, TransientFailure, Transport
 from ingestion.http.dates import http_date
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.patterns import matcher
 
 _BLOCK = 256 * 1024
+_NO_SUCH_RANGE = 416
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,9 @@ class Urls:
     def _entry(self, name: str, url: str) -> Entry | None:
         try:
             found = self._asking.head(url)
-        except RunFailed as error:
+        except Answered as error:
             # Many servers know no HEAD, and addresses that are signed for GET take nothing else.
-            if not any(f"answered {status}" in error.message for status in (400, 403, 405, 501)):
+            if error.status not in (400, 403, 405, 501):
                 raise
             return self._entry_of_get(name, url)
         return None if found is None else _described(name, url, found.headers)
@@ -88,11 +89,11 @@ class Urls:
         """Return what the headers of a GET say; nobody reads its body, of which one byte is asked for."""
         try:
             download = self._asking.open(url, {"Range": "bytes=0-0"})
-        except RunFailed as error:
-            if any(f"answered {status}" in error.message for status in (404, 410)):
+        except Answered as error:
+            if error.status in (404, 410):
                 return None
             # Of an empty file there is no first byte.
-            if "answered 416" in error.message:
+            if error.status == _NO_SUCH_RANGE:
                 return Entry(name=name, handle=url, version="")
             raise
         download.close()
@@ -106,8 +107,8 @@ class Urls:
                 headers["If-Range"] = entry.version
         try:
             download = self._reading.open(entry.handle, headers)
-        except RunFailed as error:
-            if offset and "answered 416" in error.message:
+        except Answered as error:
+            if offset and error.status == _NO_SUCH_RANGE:
                 raise RetryLater(f"{entry.name} is shorter than what was read of it") from error
             raise
         now = _described(entry.name, entry.handle, download.headers, is_part=download.status == 206)

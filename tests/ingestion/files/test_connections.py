@@ -141,6 +141,16 @@ def cut_once(answer, at):
     return cutting
 
 
+@pytest.mark.parametrize("reason", ["it answered 404", "it answered 416"])
+def test_the_words_beside_a_status_are_no_status(reason):
+    refusal = Raw([f"HTTP/1.1 402 {reason}\r\nContent-Length: 0\r\n\r\n".encode()])
+    with (
+        Remote(lambda request: Reply(405) if request.method == "HEAD" else refusal) as remote,
+        pytest.raises(RunFailed, match=rf"http_status: GET .* answered 402 {reason}"),
+    ):
+        read(Web(urls=f"{remote.url}/a.csv"))
+
+
 @pytest.mark.parametrize("modified", ["Wed, 21 Oct 2015 07:28:00 -0000", "Wed, 21 Oct 2015 07:28:00", "yesterday"])
 def test_a_date_without_a_zone_or_none_settles_a_file_nevertheless(modified):
     reply = Reply(body=CONTENT, headers={"Last-Modified": modified, "ETag": '"1"'})
