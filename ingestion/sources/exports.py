@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, Literal
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
 import msgspec
 
 from ingestion.errors import ConfigurationError, NotReady, RunFailed
-from ingestion.http import Answers, Auth, Client, Limits, Rate, Response, Retry, Transport, secrets_in
+from ingestion.http import Answered, Answers, Auth, Client, Limits, Rate, Response, Retry, Transport, secrets_in
 from ingestion.http.waiting import retry_after
 from ingestion.pagination import Path
 from ingestion.pagination.marks import mark_of
@@ -111,7 +111,7 @@ class Export:
             rates=self.rates,
             auth=self.auth,
             origins=(_text(self.url),),
-            secrets=secrets_in(self.params, self.body or {}),
+            secrets=secrets_in(self.params, self.body or {}, *map(_query, (self.status, self.download))),
         )
 
 
@@ -250,8 +250,8 @@ class _ResultsSession:
     def open(self, entry: Entry, offset: int) -> ByteStream:
         try:
             return self._opened(entry, offset)
-        except RunFailed as error:
-            if not any(f"answered {status}" in error.message for status in _EXPIRED_LINK):
+        except Answered as error:
+            if error.status not in _EXPIRED_LINK:
                 raise
         # Links are good for some minutes; the export itself may be longer.
         _, links, _ = ask(self._results.export, self._asking, self._results.name)
@@ -265,6 +265,11 @@ class _ResultsSession:
 
     def move(self, entry: Entry, name: str) -> None:
         raise ConfigurationError(f"{entry.name} cannot be moved to {name}: it is an export")
+
+
+def _query(given: str | Callable[[], str]) -> list[str]:
+    """Return the values in the query of a URL."""
+    return [value for _, value in parse_qsl(urlsplit(_text(given)).query)]
 
 
 def _text(given: str | Callable[[], str]) -> str:

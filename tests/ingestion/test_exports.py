@@ -259,6 +259,13 @@ def test_what_a_remote_says_back_is_hidden():
         list(export(remote, body={"password": SECRET}).pages(None))
 
 
+def test_a_key_in_the_url_of_the_status_is_hidden():
+    office = Office(lines(1))
+    office.state, office.why = "broken", "cannot export for k3y-of-the-status"
+    with Remote(office) as remote, pytest.raises(RunFailed, match=r"cannot export for …$"):
+        list(export(remote, status=f"{remote.url}/exports/{{export}}?key=k3y-of-the-status").pages(None))
+
+
 def test_an_export_is_asked_for_what_has_changed():
     office = Office(lines(1), polls=1)
     with Remote(office) as remote:
