@@ -15,6 +15,8 @@ GIBIBYTE = 1024 * MEBIBYTE
 # When the first tenth is read, whatever a run keeps for its whole length is there.
 WARM_SHARE = 0.1
 POLL_SECONDS = 0.5
+# A run that hangs must not let whoever waits for it hang as well; 10 GiB take some minutes.
+MOST_SECONDS = 3_600
 # As `make bench` asks of ten times the rows.
 GROWTH = 8 * MEBIBYTE
 
@@ -60,6 +62,8 @@ def load(stack: Stack, process: Process, feed: str, rows: int, *, room: int) -> 
         run = stack.summary("trigger", feed, "--json")["run"]
         warm = 0
         while True:
+            if time.monotonic() - began > MOST_SECONDS:
+                return [f"{feed}: not done after {MOST_SECONDS} s"]
             time.sleep(POLL_SECONDS)
             [(state, error, read, has_ended)] = stack.query(
                 f"SELECT state, error, read, finished_at IS NOT NULL FROM ingestion_run WHERE id = {run}"
