@@ -1,7 +1,18 @@
 """How feeds prove who asks. Values that are declared with a feed; secrets are functions, read when a run needs them."""
 
 from ingestion.auth.oauth import ClientCredentials, RefreshToken
-from ingestion.auth.schemes import ApiKey, Basic, Bearer, Custom, Hmac, Secret
+from ingestion.auth.schemes import ApiKey, Basic, Bearer, Custom, Hmac, Secret, Text
 from ingestion.auth.sessions import Login
 
-__all__ = ["ApiKey", "Basic", "Bearer", "ClientCredentials", "Custom", "Hmac", "Login", "RefreshToken", "Secret"]
+__all__ = [
+    "ApiKey",
+    "Basic",
+    "Bearer",
+    "ClientCredentials",
+    "Custom",
+    "Hmac",
+    "Login",
+    "RefreshToken",
+    "Secret",
+    "Text",
+]

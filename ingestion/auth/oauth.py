@@ -22,7 +22,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 
 from ingestion import credentials
-from ingestion.auth.schemes import Secret, Send
+from ingestion.auth.schemes import Secret, Send, Text, text_of
 from ingestion.auth.tokens import GrantRefused, Token, read_token
 from ingestion.credentials import Locked
 from ingestion.errors import ConfigurationError, IngestionError, RetryLater
@@ -47,8 +47,8 @@ class ClientCredentials:
         params: other fields of the request for a token, such as `(("audience", "…"),)`.
     """
 
-    token_url: str
-    client_id: str
+    token_url: Text
+    client_id: Text
     client_secret: Secret
     scope: str = ""
     client_auth: Literal["basic", "body"] = "basic"
@@ -77,8 +77,8 @@ class RefreshToken:
     """
 
     name: str
-    token_url: str
-    client_id: str
+    token_url: Text
+    client_id: Text
     client_secret: Secret | None = None
     scope: str = ""
     client_auth: Literal["basic", "body"] = "basic"
@@ -174,16 +174,16 @@ def _stored(row: Locked) -> Token:
 
 def _asked(client: ClientCredentials | RefreshToken, send: Send, fields: Mapping[str, str], now: datetime) -> Token:
     """Ask the token's server once."""
-    secret = client.client_secret() if client.client_secret is not None else ""
+    name, secret = text_of(client.client_id), client.client_secret() if client.client_secret is not None else ""
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     form = {**fields, **({"scope": client.scope} if client.scope else {})}
     if client.client_auth == "basic" and secret:
-        pair = f"{quote(client.client_id, safe='')}:{quote(secret, safe='')}"
+        pair = f"{quote(name, safe='')}:{quote(secret, safe='')}"
         headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
     else:
-        form |= {"client_id": client.client_id, **({"client_secret": secret} if secret else {})}
-    request = Request(method="POST", url=client.token_url, headers=headers, body=urlencode(form).encode())
-    where = f"the token server of {client.client_id}"
+        form |= {"client_id": name, **({"client_secret": secret} if secret else {})}
+    request = Request(method="POST", url=text_of(client.token_url), headers=headers, body=urlencode(form).encode())
+    where = f"the token server of {name}"
     return read_token(send(request), where, now)
 
 

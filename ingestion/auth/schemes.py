@@ -13,7 +13,14 @@ from ingestion.http import Request, Response
 
 # What returns a secret when a run needs it, as `env_text` does: it is never written down, nor a part of a value's text.
 Secret = Callable[[], str]
+# What is no secret, but another one in each environment.
+Text = str | Callable[[], str]
 Send = Callable[[Request], Response]
+
+
+def text_of(given: Text) -> str:
+    """Return a text that is given as it is, or by a function."""
+    return given if isinstance(given, str) else given()
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,11 @@ class Custom:
 class Basic:
     """Send a user's name and password (RFC 7617)."""
 
-    user: str
+    user: Text
     password: Secret
 
     def signer(self, send: Send) -> "Fixed":
-        pair = base64.b64encode(f"{self.user}:{self.password()}".encode()).decode()
+        pair = base64.b64encode(f"{text_of(self.user)}:{self.password()}".encode()).decode()
         return Fixed({"Authorization": f"Basic {pair}"})
 
 

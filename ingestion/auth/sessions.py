@@ -8,7 +8,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from ingestion.auth.schemes import Fixed, Secret, Send
+from ingestion.auth.schemes import Fixed, Send, Text, text_of
 from ingestion.errors import RunFailed
 from ingestion.http import Request, Response
 
@@ -26,8 +26,8 @@ class Login:
         token: names on the way to a bearer token in the answer; empty where the answer sets cookies.
     """
 
-    url: str
-    fields: Mapping[str, str | Secret] = field(repr=False)
+    url: Text
+    fields: Mapping[str, Text] = field(repr=False)
     as_json: bool = False
     token: tuple[str, ...] = ()
 
@@ -51,10 +51,12 @@ class _Session:
 
     def _logged_in(self) -> Fixed:
         login = self._login
-        fields = {name: each if isinstance(each, str) else each() for name, each in login.fields.items()}
+        fields = {name: text_of(each) for name, each in login.fields.items()}
         kind = "application/json" if login.as_json else "application/x-www-form-urlencoded"
         body = json.dumps(fields) if login.as_json else urlencode(fields)
-        response = self._send(Request(method="POST", url=login.url, headers={"Content-Type": kind}, body=body.encode()))
+        response = self._send(
+            Request(method="POST", url=text_of(login.url), headers={"Content-Type": kind}, body=body.encode())
+        )
         # Forms lead to a page of their own after a login.
         if response.status >= 400 or (login.token and response.status >= 300):
             raise RunFailed("credentials", f"the login was answered with status {response.status}")

@@ -11,9 +11,9 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from ingestion import http, incremental, pagination, parts, sources
+from ingestion import auth, http, incremental, pagination, parts, sources
 from ingestion import types as values
-from ingestion.feeds import MEBIBYTE, Feed, RejectLimit, Upsert
+from ingestion.feeds import MEBIBYTE, Append, Feed, History, Mirror, RejectLimit, Replace, Upsert
 from ingestion.models import State
 from tests.docs import codes, documents
 from tests.processes import ROOT
@@ -75,13 +75,13 @@ def test_each_public_name_is_in_the_guide_to_feeds(module):
 
 
 def tables_of_arguments():
-    section, tables = "", {}
-    for line in [*documents.text_of(FEEDS).splitlines(), *documents.text_of(SOURCES).splitlines()]:
-        section = line if line and not line.startswith("|") else section
-        if line.startswith("| argument |"):
-            tables[section] = rows = []
-        elif line.startswith("| `") and tables and section in tables:
-            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    """Return the rows of each table of arguments, by the paragraph in front of it in one line."""
+    tables, paragraph = {}, ""
+    for block in f"{documents.text_of(FEEDS)}\n\n{documents.text_of(SOURCES)}".split("\n\n"):
+        if block.startswith("| argument |"):
+            lines = block.strip().splitlines()[2:]
+            tables[paragraph] = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        paragraph = " ".join(block.split())
     return tables
 
 
@@ -115,6 +115,10 @@ def tables_of_arguments():
         (pagination.Keyset, "after the value, not from it on."),
         (pagination.NextUrl, "`NextUrl`: the body"),
         (pagination.LinkHeader, "`LinkHeader`: the Link header"),
+        (auth.ClientCredentials, "`ClientCredentials`:"),
+        (auth.RefreshToken, "`RefreshToken` takes these"),
+        (auth.Login, "`Login`: once for each slice"),
+        (auth.Hmac, "`Hmac`:"),
         (http.Answers, "`ingestion.http.Answers`"),
         (http.Transport, "`ingestion.http.Transport`"),
         (http.Rate, "part is set aside until then."),
@@ -127,7 +131,7 @@ def tables_of_arguments():
 )
 def test_arguments_and_defaults_are_those_of_the_code(described, start):
     tables = tables_of_arguments()
-    (table,) = (rows for paragraph, rows in tables.items() if start in paragraph or paragraph.startswith(start))
+    (table,) = (rows for paragraph, rows in tables.items() if start in paragraph)
     written = {argument.strip("`"): default for argument, default, _ in table}
     actual = {}
     for field in dataclasses.fields(described):
@@ -139,11 +143,19 @@ def test_arguments_and_defaults_are_those_of_the_code(described, start):
     } == actual
 
 
-def test_the_fields_of_a_page_and_the_arguments_of_upsert_are_those_of_the_code():
+@pytest.mark.parametrize("target", [Append, Upsert, Replace, Mirror, History])
+def test_the_arguments_of_targets_and_their_defaults_are_those_of_the_code(target):
+    def written(field):
+        default = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
+        return field.name if field.default is dataclasses.MISSING else f"{field.name}={default}"
+
+    arguments = ", ".join(map(written, dataclasses.fields(target)))
+    assert f"`{target.__name__}({arguments})`" in documents.text_of(FEEDS)
+
+
+def test_the_fields_of_a_page_are_those_of_the_code():
     table = documents.rows(FEEDS, "## A source of your own")
     assert [row[0].strip("`") for row in table] == [field.name for field in dataclasses.fields(values.Page)]
-    arguments = ", ".join(field.name for field in dataclasses.fields(Upsert))
-    assert f"`Upsert({arguments})`" in documents.text_of(FEEDS)
 
 
 def own_commands():

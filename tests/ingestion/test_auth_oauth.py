@@ -60,6 +60,15 @@ def test_one_token_serves_all_clients_of_a_process(remote, server, client_auth):
     assert server.grants == ["client_credentials"]
 
 
+def test_the_server_and_the_client_may_come_from_functions(remote, server):
+    common = {"token_url": lambda: remote.url + "/token", "client_id": lambda: CLIENT, "client_secret": lambda: SECRET}
+    credentials.store("orders", REFRESH)
+    for auth in (ClientCredentials(**common), ClientCredentials(**common, client_auth="body")):
+        assert get(remote, auth) == b"[]"
+    assert get(remote, RefreshToken(name="orders", **common)) == b"[]"
+    assert server.grants == ["client_credentials", "client_credentials", "refresh_token"]
+
+
 def test_a_refused_token_is_made_anew_once(remote, server):
     auth = machine(remote)
     get(remote, auth)
