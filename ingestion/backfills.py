@@ -5,8 +5,8 @@ from functools import partial
 
 from django.db import IntegrityError, transaction
 
-from ingestion import feeds, hosts, runs, sqlstates, turns, waking
-from ingestion.errors import ConfigurationError
+from ingestion import division, feeds, hosts, runs, sqlstates, turns, waking
+from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.models import FeedState, Run, Trigger
 from ingestion.parts import Periods
 
@@ -22,13 +22,13 @@ def request(name: str, start: datetime, end: datetime, *, by: str = "") -> tuple
     feed = feeds.get(name)
     if not isinstance(feed.parts, Periods):
         raise ConfigurationError(f"{name} cannot be asked for a period: its feed needs parts=Windows(…)")
-    shares = feed.parts.between(start, end)
+    try:
+        shares = feed.parts.between(start, end)
+        division.check(len(shares))
+    except RunFailed as error:
+        raise ConfigurationError(f"{error.message}, or backfill a shorter period") from None
     if not shares:
         raise ConfigurationError(f"there is nothing between {start.isoformat()} and {end.isoformat()}")
-    if len(shares) > turns.MOST_PARTS:
-        raise ConfigurationError(
-            f"{len(shares)} windows are more than {turns.MOST_PARTS}: backfill a shorter period, or take a longer step"
-        )
     state, _ = FeedState.objects.get_or_create(name=name)
     while True:
         try:

@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 from django.utils import timezone
 
-from ingestion import hosts, remembering, skipping, turns, waking, watermarks
+from ingestion import division, hosts, remembering, skipping, turns, waking, watermarks
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Plan
 from ingestion.gauging import Mark
@@ -94,8 +94,7 @@ def _divide(part: Part, feed: Feed, start: Mark | None, *, wake: bool) -> bool:
     """Divide the part's run as the feed says; False when that leaves nothing to read."""
     # A run that began before its feed lost its parts has to be divided all the same.
     shares = _shares(part, feed, start) if feed.parts else [{}]
-    if len(shares) > turns.MOST_PARTS:
-        raise RunFailed("too_many_parts", f"{len(shares)} parts, of at most {turns.MOST_PARTS}: make them larger")
+    division.check(len(shares))
     if not shares:
         return False
     # One by one, when there is a number of records after which to stop.

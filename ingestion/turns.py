@@ -17,8 +17,6 @@ from ingestion.errors import PartTaken
 from ingestion.models import ACTIVE, TURN, Part, Run, State
 from ingestion.types import Share
 
-# Parts of one run. More of them mean that each does nearly nothing.
-MOST_PARTS: Final = 10_000
 # Rows of one INSERT.
 _BATCH: Final = 1_000
 

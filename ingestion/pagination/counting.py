@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ingestion import division
 from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.pagination.protocols import Path, Place, Received
 from ingestion.pagination.telling import has_more, total_in_body, total_in_header
@@ -52,6 +53,7 @@ class PageNumber:
         return bool(self.total_header or self.total)
 
     def ranges(self, *, pages: int, count: int) -> list[Share]:
+        division.check(count)
         lasts = [*range(self.start + pages - 1, self.start + pages * (count - 1), pages), None]
         return [
             {"first": self.start + number * pages, "last": last, "before": 0, "through": None, "total": None}
@@ -148,6 +150,7 @@ class OffsetLimit:
         return bool(self.total_header or self.total)
 
     def ranges(self, *, pages: int, count: int) -> list[Share]:
+        division.check(count)
         edges = [self.start + number * pages * self.size for number in range(count)]
         return [
             {"first": first, "end": end, "total": None} for first, end in zip(edges, [*edges[1:], None], strict=True)

@@ -102,7 +102,11 @@ class DivisiblePaginator(Paginator, Protocol):
         ...
 
     def ranges(self, *, pages: int, count: int) -> list[Share]:
-        """Return so many ranges of so many pages, the last one open-ended."""
+        """Return so many ranges of so many pages, the last one open-ended.
+
+        Raises:
+            RunFailed: `too_many_parts`.
+        """
         ...
 
     def ranges_of_total(self, second: Cursor, *, pages: int) -> list[Share]:
@@ -112,7 +116,7 @@ class DivisiblePaginator(Paginator, Protocol):
             second: the cursor that followed the first page.
 
         Raises:
-            RunFailed: the first page did not tell the total.
+            RunFailed: the first page did not tell the total, or there are too many.
         """
         ...
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from ingestion.errors import RunFailed
+from ingestion import division
 from ingestion.sources import Files, Source
 from ingestion.sources.files.source import FilesOfFeed
 from ingestion.types import Share
@@ -32,9 +32,7 @@ class FileGroups:
     def bind(self, source: Source, share: Share) -> Source:
         """Return the source with the files of the share alone."""
         if not isinstance(source, Files) or "files" not in share:
-            raise RunFailed(
-                "share", "it is a group of files, and the feed is cut in another way now; start another run"
-            )
+            raise division.misfit(self)
         return source.named(share["files"], tells_unsafe=share.get("unsafe", False))
 
     def problem(self, source: Source) -> str | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
+from ingestion import division
 from ingestion.errors import RunFailed
 from ingestion.sources import ForEach, Source
 from ingestion.types import Share
@@ -34,9 +35,7 @@ class ParentGroups:
     def bind(self, source: Source, share: Share) -> Source:
         """Return the source with the parents of the share alone."""
         if not isinstance(source, ForEach) or "parents" not in share:
-            raise RunFailed(
-                "share", "it is a group of parents, and the feed is cut in another way now; start another run"
-            )
+            raise division.misfit(self)
         return source.of(share["parents"])
 
     def problem(self, source: Source) -> str | None:

@@ -23,7 +23,11 @@ class Parts(Protocol):
         ...
 
     def bind(self, source: Source, share: Share) -> Source:
-        """Return the source reduced to a share."""
+        """Return the source reduced to a share.
+
+        Raises:
+            RunFailed: `share`: it is none of these parts', as the feed had others when the run began.
+        """
         ...
 
     def problem(self, source: Source) -> str | None:
@@ -36,7 +40,11 @@ class Periods(Parts, Protocol):
     """A way to cut a source into periods of time, any of which can be read by itself."""
 
     def between(self, start: datetime, end: datetime) -> Sequence[Share]:
-        """Return the shares from `start` to before `end`."""
+        """Return the shares from `start` to before `end`.
+
+        Raises:
+            RunFailed: `too_many_parts`.
+        """
         ...
 
     def beginning(self, start: datetime) -> Parts:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ingestion.errors import RunFailed
+from ingestion import division
 from ingestion.pagination import DivisiblePaginator
 from ingestion.sources import Source
 from ingestion.types import Share
@@ -37,10 +37,8 @@ class PageRanges:
     def bind(self, source: Source, share: Share) -> Source:
         """Return the source with a paginator that knows no page but those of the range."""
         pagination = _divisible(source)
-        if pagination is None:
-            raise RunFailed(
-                "share", "it is a range of pages, and the feed has another pagination now; start another run"
-            )
+        if pagination is None or "first" not in share:
+            raise division.misfit(self)
         return _replaced(source, pagination=pagination.within(share))
 
     def problem(self, source: Source) -> str | None:

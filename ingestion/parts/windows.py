@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from ingestion import division
 from ingestion.errors import RunFailed
 from ingestion.sources import FilteredSource, JsonApi, Source
 from ingestion.types import Cursor, Page, Recall, Share
@@ -44,8 +45,13 @@ class Windows:
         return [*shares[:-1], shares[-1] | {"until": None}] if shares else []
 
     def between(self, start: datetime, end: datetime) -> list[Share]:
-        """Return the windows from `start` to before `end`, the last one shorter where they do not fit."""
+        """Return the windows from `start` to before `end`, the last one shorter where they do not fit.
+
+        Raises:
+            RunFailed: `too_many_parts`.
+        """
         count = -(-(end - start) // self.step)
+        division.check(count)
         edges = [start.astimezone(UTC) + number * self.step for number in range(count)] + [end.astimezone(UTC)]
         return [{"since": since.isoformat(), "until": until.isoformat()} for since, until in pairwise(edges)]
 
@@ -55,6 +61,8 @@ class Windows:
 
     def bind(self, source: Source, share: Share) -> Source:
         """Return the source asked for the window."""
+        if "since" not in share:
+            raise division.misfit(self)
         if self.most is None:
             bound: Source = self.within(source, share["since"], share["until"])
             return bound

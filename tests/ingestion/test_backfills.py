@@ -118,7 +118,11 @@ def test_a_backfill_is_not_resumed_beside_another_one(remote):
 
 @pytest.mark.parametrize(
     ("days", "message"),
-    [(0, "there is nothing between"), (-1, "there is nothing between"), (10_001, "10001 windows are more than 10000")],
+    [
+        (0, "there is nothing between"),
+        (-1, "there is nothing between"),
+        (10_001, "10001 parts, of at most 10000: make"),
+    ],
 )
 def test_a_period_without_windows_or_with_too_many_is_refused(remote, days, message):
     with pytest.raises(ConfigurationError, match=message):

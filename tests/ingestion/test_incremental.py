@@ -79,7 +79,6 @@ def test_the_overlap_does_not_lead_before_the_initial_value_but_a_person_does(re
 
 @pytest.mark.parametrize("options", [{"overlap": HOUR}, {"retention": DAY}])
 def test_records_that_were_never_changed_do_not_lead_before_the_beginning_of_time(remote, options):
-    """As many remotes write it: 0001-01-01."""
     remote.declare(incremental(**options))
     remote.add(1, datetime(1, 1, 1, tzinfo=UTC))
     remote.sync()

@@ -9,7 +9,7 @@ from ingestion import pipeline
 from ingestion.errors import RunFailed
 from ingestion.models import Part, Run
 from ingestion.pagination import OffsetLimit, PageNumber, Received, SinglePage
-from ingestion.parts import PageRanges, Windows
+from ingestion.parts import FileGroups, PageRanges, ParentGroups, Windows
 from ingestion.sources import JsonApi
 from photos.feeds import PHOTOS
 from photos.models import Photo
@@ -19,6 +19,8 @@ from tests.remote import Remote, Reply, json_list, json_pages
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 COUNTED = PageNumber(param="_page", size_param="_limit", size=10, total_header="X-Total-Count")
 UNCOUNTED = replace(COUNTED, total_header=None)
+OFFSETS = OffsetLimit(param="offset", size_param="limit", size=10, total_header="X-Total-Count")
+DAYS = Windows(since="since", until="until", start=timedelta(days=3), step=timedelta(days=1))
 
 pytestmark = pytest.mark.usefixtures("tried_twice")
 
@@ -82,6 +84,25 @@ def test_a_first_page_without_its_total_cannot_be_divided():
         pytest.raises(RunFailed, match="X-Total-Count is"),
     ):
         shares(remote, PageRanges(pages=2))
+
+
+@pytest.mark.parametrize("pagination", [COUNTED, OFFSETS])
+def test_a_total_beyond_all_parts_is_refused_before_they_are_made(pagination):
+    told = Reply(body=json_list(photos(10)), headers={"X-Total-Count": f"{10**15}"})
+    with Remote(told) as remote, pytest.raises(RunFailed, match="too_many_parts: 10000000000000 parts, of at most 10"):
+        shares(remote, PageRanges(pages=10), pagination)
+
+
+def test_a_step_too_short_for_its_time_is_refused_before_windows_are_made():
+    windows = replace(DAYS, step=timedelta(microseconds=1))
+    with pytest.raises(RunFailed, match="too_many_parts: 259200000000 parts, of at most 10000"):
+        windows.plan(JsonApi(url="", pagination=SinglePage()), now=NOW)
+
+
+@pytest.mark.parametrize("parts", [PageRanges(pages=1), DAYS, FileGroups(), ParentGroups()])
+def test_a_share_of_other_parts_cannot_be_bound(parts):
+    with pytest.raises(RunFailed, match=f"share: the run was divided before the feed had {type(parts).__name__}"):
+        parts.bind(JsonApi(url="", pagination=COUNTED), {"other": 1})
 
 
 def test_a_range_that_brings_other_records_than_planned_fails():
@@ -173,9 +194,6 @@ def test_the_limit_of_pages_counts_over_all_parts(sync):
         assert summary["error"] == "too_many_pages: 6 pages in all parts, of at most 5"
         assert summary["read"] in (40, 50)  # a chunk has what was ready
         assert sync(remote, PageRanges(pages=2), max_pages=6)["state"] == "succeeded"
-
-
-DAYS = Windows(since="since", until="until", start=timedelta(days=3), step=timedelta(days=1))
 
 
 def test_windows_cut_the_time_to_now_and_the_last_one_is_open_ended():

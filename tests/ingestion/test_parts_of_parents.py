@@ -189,5 +189,5 @@ def test_what_cannot_be_divided_says_why(declare, model, parts, problem):
     found = parts.problem(source)
     assert found is None if problem is None else problem in found
     assert "has no parents" in ParentGroups().problem(source.source)
-    with pytest.raises(RunFailed, match="share: it is a group of parents"):
+    with pytest.raises(RunFailed, match="share: the run was divided before the feed had ParentGroups"):
         ParentGroups().bind(source, {"files": []})

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from ingestion import attempts, claims, interventions, pipeline, quarantine, runs, turns, waking
+from ingestion import attempts, claims, division, interventions, pipeline, quarantine, runs, turns, waking
 from ingestion.errors import AlreadyRunning, PartTaken, RetryLater
 from ingestion.feeds import Mirror, RejectLimit, Replace, Upsert
 from ingestion.models import Part, Reject, Run, State, Trigger
@@ -328,7 +328,7 @@ def test_an_interrupt_ends_the_parts_that_nobody_advances(catalog, model):
 
 
 def test_parts_without_number_are_refused(catalog, model):
-    pages = [[]] * (turns.MOST_PARTS + 1)
+    pages = [[]] * (division.MOST_PARTS + 1)
     summary = catalog.sync(Upsert(model, key="code"), *pages, parts=EachList())
     assert summary["error"] == "too_many_parts: 10001 parts, of at most 10000: make them larger"
 
@@ -337,7 +337,7 @@ def test_of_ten_thousand_parts_dispatch_sees_those_whose_turn_it_is(catalog, mod
     catalog.declare(Upsert(model, key="code"), parts=EachList(), parts_at_once=4)
     run = request()
     part = claims.claim(run.parts.get().pk)
-    turns.divide(part, [{"list": number} for number in range(turns.MOST_PARTS)], at_once=4)
+    turns.divide(part, [{"list": number} for number in range(division.MOST_PARTS)], at_once=4)
     assert len(waking.due_parts()) == 3
     assert waking.due_parts() == []
     attempts.end(part, State.SUCCEEDED)

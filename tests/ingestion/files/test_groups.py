@@ -168,9 +168,9 @@ def test_files_are_moved_when_the_whole_run_has_succeeded(shelf):
 
 def test_a_share_of_another_way_to_cut_is_refused(shelf):
     source = shelf.declare()
-    with pytest.raises(RunFailed, match="share: it is a group of files"):
+    with pytest.raises(RunFailed, match="share: the run was divided before the feed had FileGroups"):
         FileGroups().bind(source, {"first": 1})
-    with pytest.raises(RunFailed, match="share: it is a group of files"):
+    with pytest.raises(RunFailed, match="share: the run was divided before the feed had FileGroups"):
         FileGroups().bind(object(), {"files": ["a.csv"]})
 
 
