@@ -6,8 +6,8 @@ from typing import Any
 
 from ingestion import division
 from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.pagination.ends import is_end, name_of_total, total_told
 from ingestion.pagination.protocols import Path, Place, Received
-from ingestion.pagination.telling import has_more, total_in_body, total_in_header
 from ingestion.types import Cursor, Share
 
 
@@ -65,7 +65,7 @@ class PageNumber:
         total, size = second["total"], second["received"]
         if total is None:
             raise RunFailed(
-                "total", f"{_name_of_total(self)} is missing in the first response: the pages cannot be divided"
+                "total", f"{name_of_total(self)} is missing in the first response: the pages cannot be divided"
             )
         count = -(-total // (size * pages))
         shares = self.ranges(pages=pages, count=count)
@@ -90,10 +90,10 @@ class PageNumber:
         return {self.param: cursor["page"]} | ({self.size_param: self.size} if self.size_param else {})
 
     def following(self, cursor: Cursor, received: Received) -> Cursor | None:
-        total = _total(self, cursor["total"], received)
+        total = total_told(self, cursor["total"], received)
         so_far = cursor["received"] + received.records
         full = cursor["full"] or received.records >= self.size
-        if _is_end(self, received, so_far=so_far, full=full, total=total):
+        if is_end(self, received, so_far=so_far, full=full, total=total):
             return None
         return {"page": cursor["page"] + 1, "received": so_far, "full": full, "total": total}
 
@@ -159,20 +159,20 @@ class OffsetLimit:
     def ranges_of_total(self, second: Cursor, *, pages: int) -> list[Share]:
         total = second["total"]
         if total is None:
-            raise RunFailed("total", f"{_name_of_total(self)} is missing in the first response: it cannot be divided")
+            raise RunFailed("total", f"{name_of_total(self)} is missing in the first response: it cannot be divided")
         return [share | {"total": total} for share in self.ranges(pages=pages, count=-(-total // (self.size * pages)))]
 
     def within(self, share: Share) -> "OffsetRange":
         return OffsetRange(whole=self, share=share)
 
     def following(self, cursor: Cursor, received: Received) -> Cursor | None:
-        total = _total(self, cursor["total"], received)
+        total = total_told(self, cursor["total"], received)
         full = cursor["full"] or received.records >= self.size
         offset = self.begin(cursor) + received.records
         if offset <= cursor["offset"]:
             # What the page before had as well is nothing new.
             offset, received = cursor["offset"], replace(received, records=0)
-        if _is_end(self, received, so_far=offset - self.start, full=full, total=total):
+        if is_end(self, received, so_far=offset - self.start, full=full, total=total):
             return None
         following = {"offset": offset, "full": full, "total": total}
         # Less than a page, however few records a remote gives for one: each page brings something new.
@@ -268,55 +268,8 @@ class OffsetRange:
         return (page for page in self.whole.upcoming(cursor) if end is None or page["offset"] < end)
 
 
-_Counted = PageNumber | OffsetLimit
-
-
-def _refuse_mistakes(counted: _Counted) -> None:
+def _refuse_mistakes(counted: PageNumber | OffsetLimit) -> None:
     if counted.size < 1:
         raise ConfigurationError(f"{type(counted).__name__}(size={counted.size}): a page holds at least one record")
     if counted.total_header and counted.total:
         raise ConfigurationError(f"{type(counted).__name__} takes total_header or total, not both")
-
-
-def _name_of_total(counted: _Counted) -> str:
-    return counted.total_header or ".".join(counted.total)
-
-
-def _total(counted: _Counted, before: int | None, received: Received) -> int | None:
-    """Return what this response says, else what an earlier one said."""
-    if counted.total_header:
-        total = total_in_header(received.headers, counted.total_header)
-    else:
-        total = total_in_body(received, counted.total) if counted.total else None
-    if total is None:
-        return before
-    if before is not None and total < before:
-        if received.known_total is not None and total >= received.known_total:
-            return before  # it was asked for before the page that told of more
-        raise RunFailed(
-            "total",
-            f"{_name_of_total(counted)} went from {before} to {total} between two pages: records were deleted, and "
-            "others may have moved to pages that were read already; the next run starts over",
-        )
-    return total
-
-
-def _is_end(counted: _Counted, received: Received, *, so_far: int, full: bool, total: int | None) -> bool:
-    """Tell whether a page was the last one. An empty page always is, or contradicts what the remote says."""
-    if total is not None and so_far >= total:
-        if so_far > total:
-            raise RunFailed("total", f"{_name_of_total(counted)} says {total}, but {so_far} records were received")
-        return True
-    more = has_more(received, counted.has_more) if counted.has_more else None
-    if more and not received.records:
-        raise RunFailed("has_more", f"{'.'.join(counted.has_more)} says that more follows, but the page is empty")
-    is_short = received.records == 0 or (full and received.records < counted.size)
-    if more or not (is_short or more is False):
-        return False
-    if total is not None:
-        raise RunFailed(
-            "incomplete",
-            f"the pages ended after {so_far} records, but {_name_of_total(counted)} says {total}; "
-            "the next run starts over",
-        )
-    return True
