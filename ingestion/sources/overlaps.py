@@ -44,10 +44,11 @@ class Seams:
 
     Args:
         overlap: as that of OffsetLimit.
+        total: what has the number of all records, empty where nothing has it.
     """
 
-    def __init__(self, overlap: int) -> None:
-        self._overlap = overlap
+    def __init__(self, overlap: int, total: str = "") -> None:
+        self._overlap, self._total = overlap, total
         self._tail, self._expected = b"", b""
         self._told: set[str] = set()
 
@@ -62,10 +63,18 @@ class Seams:
 
     def watched(self, page: Page, request: Callable[[], str]) -> Page:
         """Return the page with what the seam before it tells, which is logged with the request."""
-        if not (found := self.finding(page)):
-            return page
-        log.warning("the source changed between two pages", request=request(), warning=found)
-        return replace(page, warning=found)
+        if found := self.finding(page):
+            log.warning("the source changed between two pages", request=request(), warning=found)
+        elif self._lacks_total(page):
+            found = _NO_TOTAL.format(total=self._total)
+            log.warning("the remote tells no total", request=request(), warning=found)
+        return replace(page, warning=found) if found else page
+
+    def _lacks_total(self, page: Page) -> bool:
+        """Tell whether the first page has not said what the feed counts on; a name may be misspelt."""
+        if not self._total or page.number != 1 or page.following is None:
+            return False
+        return page.following["at"].get("total") is None
 
     def _found(self, page: Page) -> str:
         if page.unchanged is not None:
@@ -104,13 +113,17 @@ def seams_of(pagination: Paginator, *, is_comparable: bool = True) -> Seams:
     if isinstance(pagination, PageRange | OffsetRange):
         pagination = pagination.whole
     overlap = pagination.overlap if isinstance(pagination, OffsetLimit) else 0
-    is_counted = isinstance(pagination, PageNumber | OffsetLimit)
-    return Seams(overlap) if is_counted and (is_comparable or not overlap) else _NoSeams()
+    if not isinstance(pagination, PageNumber | OffsetLimit) or (overlap and not is_comparable):
+        return _NoSeams()
+    return Seams(overlap, pagination.total_header or ".".join(pagination.total))
 
 
 _MOVED: Final = (
     "page {page} begins with a record of page {before}: records were inserted before it, or moved, while the pages "
     "were counted. What came twice is loaded once; whatever moved the other way may be missing until the next full run"
+)
+_NO_TOTAL: Final = (
+    "{total} is missing in the first response: nobody can tell whether all records were read. It may have another name"
 )
 _GONE: Final = (
     "page {page} does not begin with what page {before} ended with: records before it were deleted, or one of these "

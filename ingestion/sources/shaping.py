@@ -13,7 +13,7 @@ from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.formats import Facts
 from ingestion.sources.files.limits import FileLimits
 from ingestion.sources.files.ndjson import Ndjson
-from ingestion.sources.splitting import MOST_RECORDS, single_record, split_records, value_at
+from ingestion.sources.splitting import MOST_RECORDS, NoList, single_record, split_records, value_at
 from ingestion.types import Record, Records
 
 _decode_object = msgspec.json.Decoder(dict[str, Record]).decode
@@ -115,6 +115,8 @@ def expanded(record: Record, name: str, parent_as: str) -> Iterator[Record]:
 def _of_json(response: Response, path: tuple[str, ...], *, is_single: bool) -> Sequence[Record]:
     try:
         return [single_record(response, path)] if is_single else split_records(response, path)
+    except NoList as error:
+        raise error.proven_by("a response that is one record is declared with single=True") from error
     except RunFailed as error:
         if response.is_delimited or error.code != "not_json":
             raise

@@ -49,6 +49,10 @@ _LEVELS: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _skip_space = re.compile(r"[ \t\n\r]*").match
 
 
+class NoList(RunFailed):
+    """What should be a list of records is something else, such as one record."""
+
+
 def split_records(response: Response, path: tuple[str, ...]) -> Sequence[Record]:
     """Cut a JSON body into its records' own bytes, without decoding them.
 
@@ -266,7 +270,7 @@ def _after_space(text: str, at: int) -> int:
 
 def _no_list(path: tuple[str, ...], found: bytes) -> RunFailed:
     where = ".".join(path) or "the top"
-    return RunFailed("shape", f"expected a list of records at {where}, found {shown(found)}")
+    return NoList("shape", f"expected a list of records at {where}, found {shown(found)}")
 
 
 def _stray_byte(error: Exception) -> RunFailed | None:

@@ -192,6 +192,11 @@ def test_what_is_no_single_record_fails(reply, code):
         one(Reply(body=reply), single=True, records=("order",))
 
 
+def test_one_record_where_a_list_was_declared_says_what_to_declare():
+    with pytest.raises(RunFailed, match=r"expected a list of records at the top, found .* with single=True"):
+        one(Reply(body=b'{"id": 1}'))
+
+
 def test_each_row_s_own_endpoint_answers_with_one_record():
     def answer(request):
         if request.path == "/shelves":

@@ -1,5 +1,7 @@
 """What counted pages tell of a collection that changes while it is read, and what of that is said of the run."""
 
+import json
+
 import pytest
 
 from ingestion import pipeline
@@ -121,3 +123,30 @@ def test_pages_by_number_are_looked_at_too():
     with Remote(answer) as remote:
         pages = list(JsonApi(url=remote.url, pagination=PageNumber(param="page", size=5)).pages(None))
     assert [MOVED in each.warning for each in pages] == [False, True, False]
+
+
+@pytest.mark.parametrize("counted", [{"total_header": "X-Totl"}, {"total": ("meta", "totl")}])
+@pytest.mark.parametrize("records", [10, 25])
+@pytest.mark.django_db(transaction=True)
+def test_a_total_that_is_named_and_not_told_is_a_warning(monkeypatch, model, counted, records):
+    codes = list(range(records))
+
+    def answer(request):
+        offset = int(request.query["page"]) * 10
+        found = {"meta": {"total": records}, "found": products(*codes[offset : offset + 10])}
+        return Reply(body=json.dumps(found).encode(), headers={"X-Total": str(records)})
+
+    def warnings(remote, **options):
+        pagination = PageNumber(param="page", size=10, start=0, **options)
+        source = JsonApi(url=remote.url, pagination=pagination, records=("found",))
+        feed = Feed(name="counted", source=source, columns=COLUMNS, target=Upsert(model, key="code"))
+        monkeypatch.setattr("photos.feeds.COUNTED", feed, raising=False)
+        summary = pipeline.run_here("counted").summary
+        assert (summary["state"], summary["read"]) == ("succeeded", records)
+        return summary["warnings"]
+
+    with Remote(answer) as remote:
+        (warning,) = warnings(remote, **counted)
+        assert "totl is missing in the first response" in warning.lower()
+        for right in ({}, {"total_header": "X-Total"}, {"total": ("meta", "total")}):
+            assert warnings(remote, **right) == []
