@@ -47,7 +47,8 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
     for form in sorted(written, key=len, reverse=True):
         text = text.replace(form, "…")
     for form in written:
-        sizes = range(len(form) - 1, _SHORTEST_START - 1, -1)
+        # A page that somebody logged in with may be one secret of megabytes; no more of it can be in the text.
+        sizes = range(min(len(form) - 1, len(text)), _SHORTEST_START - 1, -1)
         if start := next((form[:size] for size in sizes if form[:size] in text), ""):
             text = text.replace(start, "…")
     return text

@@ -22,6 +22,12 @@ def test_a_secret_is_hidden_in_each_way_to_write_it(text, expected):
     assert hidden(text, [SECRET]) == expected
 
 
+def test_a_secret_of_megabytes_is_looked_for_no_longer_than_the_text():
+    page = "<html>hush-9f8e7d6c5b" + " word" * 200_000
+    assert hidden(f"answered {page[:40]}", [page]) == "answered …"
+    assert hidden(f"answered {page}!", [page]) == "answered …!"
+
+
 def test_words_are_no_secrets():
     assert secrets_in({"status": "open", "deep": ["1234567", {"x": ("abcdef", 5)}]}, "", None) == {"1234567", "abcdef"}
 
