@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,7 +14,14 @@ from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.formats import Facts
 from ingestion.sources.files.limits import FileLimits
 from ingestion.sources.files.ndjson import Ndjson
-from ingestion.sources.splitting import MOST_RECORDS, NoList, single_record, split_records, value_at
+from ingestion.sources.splitting import (
+    MOST_RECORDS,
+    NoList,
+    refuse_crowd,
+    single_record,
+    split_records,
+    value_at,
+)
 from ingestion.types import Record, Records
 
 _decode_object = msgspec.json.Decoder(dict[str, Record]).decode
@@ -69,8 +77,10 @@ class Shape:
         shaped: Iterator[Record] = iter(found.records)
         if self.expand is not None:
             shaped = (member for record in shaped for member in expanded(record, self.expand, self.parent_as))
+        if members:
+            shaped = (with_members(record, members) for record in shaped)
         # A list, because the page is kept whole.
-        taken = [with_members(record, members) for record in shaped] if members else list(shaped)
+        taken = list(islice(shaped, MOST_RECORDS + 1))
         if len(taken) > MOST_RECORDS:
             raise RunFailed(
                 "too_many_records", f"more than {MOST_RECORDS:,} records in one page; ask for smaller pages"
@@ -100,10 +110,15 @@ def expanded(record: Record, name: str, parent_as: str) -> Iterator[Record]:
 
     One object in place of a list counts as a list of one, null and nothing as an empty one. What cannot be taken apart
     is yielded as it is, to be rejected by whoever cleans it.
+
+    Raises:
+        RunFailed: `too_many_records`, the record or the list has more members than a page may have records.
     """
+    refuse_crowd(record)
     try:
         parent = _decode_object(record)
         found = bytes(parent.pop(name, b"null"))
+        refuse_crowd(found)
         members = [] if found == b"null" else [Record(found)] if found.startswith(b"{") else _decode_list(found)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         yield record

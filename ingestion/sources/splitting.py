@@ -1,5 +1,6 @@
 """A response's body to its records' own bytes: what a page is, and what is no page. Pure, no I/O."""
 
+import codecs
 import json
 import re
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ LENIENT_VALUES: Final = 1_000_000
 MOST_RECORDS: Final = 1_000_000
 
 _CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([^\s"';,]+)""", re.IGNORECASE)
+# Encodings of host names, which take a time that grows with the square of the text's length.
+_OF_HOST_NAMES: Final = frozenset({"idna", "punycode"})
 _BOM: Final = "\ufeff".encode()
 # User info and queries of URLs, values named like secrets, and long runs that look like tokens.
 _SECRETS: Final = re.compile(
@@ -158,7 +161,7 @@ def utf8(response: Response) -> bytes:
     declared = _CHARSET.search(response.headers.get("content-type", ""))
     if declared and declared[1].lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
         try:
-            body = body.decode(declared[1]).encode()
+            body = _text_of(body, declared[1]).encode()
         except (LookupError, UnicodeError) as error:
             raise RunFailed("encoding", f"the body cannot be read as the declared {declared[1][:40]!r}") from error
     elif body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in body[:2]:
@@ -166,6 +169,12 @@ def utf8(response: Response) -> bytes:
             "encoding", "the body looks like UTF-16 or UTF-32 but declares no charset; JSON is sent as UTF-8"
         )
     return body.removeprefix(_BOM)
+
+
+def _text_of(body: bytes, charset: str) -> str:
+    if codecs.lookup(charset).name in _OF_HOST_NAMES:
+        raise LookupError(charset)
+    return body.decode(charset)
 
 
 def _split(body: bytes, path: tuple[str, ...]) -> Records:

@@ -117,6 +117,19 @@ def test_what_cannot_be_taken_apart_is_left_for_the_quarantine(bad):
     assert [bytes(record) for record in expanded(Record(bad), "lines", "order")] == [bad]
 
 
+@pytest.mark.parametrize(
+    "crowd",
+    [
+        b'{"lines":[' + b"1," * 1_000_000 + b"1]}",
+        b"{" + b",".join(b'"a%d":1' % number for number in range(1_000_001)) + b"}",
+    ],
+    ids=["list", "record"],
+)
+def test_a_crowd_inside_of_a_record_is_refused_before_there_is_an_object_for_each(crowd):
+    with pytest.raises(RunFailed, match="too_many_records"):
+        next(expanded(Record(crowd), "lines", "order"))
+
+
 def test_pages_are_counted_by_what_was_received_and_not_by_what_it_was_taken_apart_to():
     def answer(request):
         start = (int(request.query["page"]) - 1) * 2

@@ -292,7 +292,7 @@ def test_an_undeclared_utf_16_is_not_guessed(codec):
     assert "declares no charset" in str(failed)
 
 
-@pytest.mark.parametrize("charset", ["klingon", "zip", "utf-16", "ascii\\x00", "rot13"])
+@pytest.mark.parametrize("charset", ["klingon", "zip", "utf-16", "ascii\\x00", "rot13", "Punycode", "idna"])
 def test_a_charset_that_does_not_fit_fails(charset):
     reply = Reply(body=b'[{"id":1}] ' + b"\xff", headers={"Content-Type": f"application/json; charset={charset}"})
     failed = why_not(reply)
