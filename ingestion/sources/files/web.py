@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Answered, Auth, Client, Limits, Rate, TransientFailure, Transport
+from ingestion.http import Answered, Auth, Client, Download, Limits, Rate, TransientFailure, Transport
 from ingestion.http.dates import http_date
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.patterns import matcher
 
 _BLOCK = 256 * 1024
-_NO_SUCH_RANGE = 416
+_PART, _NO_SUCH_RANGE = 206, 416
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Urls:
                 return Entry(name=name, handle=url, version="")
             raise
         download.close()
-        return _described(name, url, download.headers, is_part=download.status == 206)
+        return _described(name, url, download.headers, is_part=download.status == _PART)
 
     def open(self, entry: Entry, offset: int) -> ByteStream:
         headers = {}
@@ -111,19 +111,33 @@ class Urls:
             if offset and error.status == _NO_SUCH_RANGE:
                 raise RetryLater(f"{entry.name} is shorter than what was read of it") from error
             raise
-        now = _described(entry.name, entry.handle, download.headers, is_part=download.status == 206)
-        if entry.version and now.version and now.version != entry.version:
+        try:
+            _check_part(download, entry, offset)
+        except BaseException:
             download.close()
-            raise RetryLater(f"{entry.name} was changed while it was read")
-        if offset and download.status != 206:
-            _skip(download, offset)
-        elif offset and not download.headers.get("content-range", "").startswith(f"bytes {offset}-"):
-            download.close()
-            raise RunFailed("http_status", f"{entry.name}: the server sent another part than byte {offset} on")
+            raise
         return download
 
     def move(self, entry: Entry, name: str) -> None:
         raise ConfigurationError(f"{entry.name} cannot be moved to {name}: files behind URLs stay where they are")
+
+
+def _check_part(download: Download, entry: Entry, offset: int) -> None:
+    """Let a download begin at a byte of the file that is meant.
+
+    Raises:
+        RetryLater: it is another version of the file.
+        RunFailed: `http_status`, the server sends another part.
+        TransientFailure: the connection broke.
+    """
+    is_part = download.status == _PART
+    now = _described(entry.name, entry.handle, download.headers, is_part=is_part)
+    if entry.version and now.version and now.version != entry.version:
+        raise RetryLater(f"{entry.name} was changed while it was read")
+    if offset and not is_part:
+        _skip(download, offset)
+    elif offset and not download.headers.get("content-range", "").startswith(f"bytes {offset}-"):
+        raise RunFailed("http_status", f"{entry.name}: the server sent another part than byte {offset} on")
 
 
 def _skip(download: ByteStream, offset: int) -> None:
