@@ -1,6 +1,6 @@
 """Endpoints that are asked once for each record of another source, or once for several of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,9 +66,12 @@ class ForEach:
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
         at: Cursor | None = cursor or _START
-        with self.source.client() as client:
+        with self.source.client() as client, closing(_Parents(self)) as parents:
             while at is not None:
-                for page in self._next_pages(client, at):
+                at = at if at["left"] else parents.next(at)
+                values = at["left"][: self.batch]
+                children = self.bound(values).read(client, at["child"]) if values else iter(())
+                for page in self._pages_of(at, children):
                     yield page
                     at = page.following
 
@@ -76,17 +79,12 @@ class ForEach:
         self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
     ) -> Iterator[Page]:
         at: Cursor | None = cursor or _START
-        while at is not None:
-            at = at if at["left"] else self._with_parents(at)
-            for page in self._pages_of(at, self.at_once(at["left"], at["child"], at_once, max_bytes)):
-                yield page
-                at = page.following
-
-    def _next_pages(self, client: Client, at: Cursor) -> Iterator[Page]:
-        """Yield the pages of the next batch; an empty one when no parents are left."""
-        at = at if at["left"] else self._with_parents(at)
-        values = at["left"][: self.batch]
-        yield from self._pages_of(at, self.bound(values).read(client, at["child"]) if values else iter(()))
+        with closing(_Parents(self)) as parents:
+            while at is not None:
+                at = at if at["left"] else parents.next(at)
+                for page in self._pages_of(at, self.at_once(at["left"], at["child"], at_once, max_bytes)):
+                    yield page
+                    at = page.following
 
     def _pages_of(self, at: Cursor, pages: Iterator[Page]) -> Iterator[Page]:
         """Yield the pages of some batches as those of the whole; an empty one where there is no parent."""
@@ -109,18 +107,6 @@ class ForEach:
             partial(_read, self.bound(batch), child if number == 0 else None) for number, batch in enumerate(batches)
         )
         return in_order(children, tool=self.source.client, at_once=at_once, max_bytes=max_bytes)
-
-    def _with_parents(self, at: Cursor) -> Cursor:
-        """Fetch the next page of parents. Their values are kept, so that it is fetched once."""
-        with closing(self.parents.pages(at["parents"])) as pages:
-            page = next(pages, None)
-            values = self.values(page) if page else []
-        if len(values) > _MOST_PARENTS:
-            raise RunFailed(
-                "too_many_records", f"more than {_MOST_PARENTS:,} parents in one page; ask for smaller pages"
-            )
-        following = page.following if page else None
-        return at | {"left": values, "parents": following, "more": following is not None, "child": None}
 
     def values(self, page: Page) -> list[str | int]:
         """Return the values of a page of parents, each once.
@@ -160,6 +146,39 @@ class ForEach:
             body=_filled(source.body, text, list(values)),
             added={self.parent_as: values[0]} if self.parent_as else {},
         )
+
+
+class _Parents:
+    """The pages of parents, read one after the other when the children of those before have been read.
+
+    All by one reading, with its client: nobody logs in again for each page, and what one page tells, such as a limit of
+    the remote's, counts for the next.
+    """
+
+    def __init__(self, whole: ForEach) -> None:
+        self._whole = whole
+        self._pages: Iterator[Page] | None = None
+
+    def next(self, at: Cursor) -> Cursor:
+        """Return a cursor with the values of the next page of parents, which are kept so that it is fetched once.
+
+        Raises:
+            RunFailed: `too_many_records`.
+        """
+        if self._pages is None:
+            self._pages = self._whole.parents.pages(at["parents"])
+        page = next(self._pages, None)
+        values = self._whole.values(page) if page else []
+        if len(values) > _MOST_PARENTS:
+            raise RunFailed(
+                "too_many_records", f"more than {_MOST_PARENTS:,} parents in one page; ask for smaller pages"
+            )
+        following = page.following if page else None
+        return at | {"left": values, "parents": following, "more": following is not None, "child": None}
+
+    def close(self) -> None:
+        if isinstance(self._pages, Generator):
+            self._pages.close()
 
 
 @dataclass(frozen=True, kw_only=True)

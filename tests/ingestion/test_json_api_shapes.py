@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestion.auth import Login
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Answers, Retry
 from ingestion.pagination import Keyset, NextCursor, PageNumber, SinglePage
@@ -256,6 +257,22 @@ def test_the_children_of_every_parent_are_read_with_its_value():
     assert [book["of"] for book in found] == [1, 1, 1, 3, 3, 3, 3, 3]
     assert [page.number for page in pages] == list(range(1, len(pages) + 1))
     assert [page.following is None for page in pages] == [False] * (len(pages) - 1) + [True]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_all_pages_of_parents_are_read_with_one_login(concurrency):
+    def answer(request):
+        return Reply(body=b'{"token": "t0ken-of-the-login"}') if request.method == "POST" else shelves(request)
+
+    with Remote(answer) as remote:
+        login = Login(url=remote.url + "/login", fields={}, token=("token",))
+        source = children(remote, concurrency=concurrency)
+        source = replace(source, parents=replace(source.parents, auth=login))
+        pages = source.pages(None) if concurrency == 1 else source.pages_at_once(None, None, at_once=2, max_bytes=9999)
+        assert sum(len(page.records) for page in pages) == len(BOOKS)
+        parents = [request for request in remote.requests if request.path == "/shelves"]
+        assert {request.headers["authorization"] for request in parents} == {"Bearer t0ken-of-the-login"}
+        assert (len(parents), [request.method for request in remote.requests].count("POST")) == (3, 1)
 
 
 def test_reading_goes_on_at_any_child_and_asks_for_no_parents_again():
