@@ -27,6 +27,15 @@ def _servers():
         lease.release()
 
 
+@pytest.fixture
+def empty_queue():
+    """No message of another test waits for a worker: with many of them dispatch wakes nobody twice."""
+    from celery import current_app
+
+    with current_app.connection_for_write() as broker:
+        broker.default_channel.queue_purge("ingestion")
+
+
 def _do_without_safety_from_power_cuts(data_dir: Path) -> None:
     """Let no commit in the tests' own database wait for the disk.
 

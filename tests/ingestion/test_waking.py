@@ -32,11 +32,9 @@ def refuse_the_third(part: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _wakes(settings, transactional_db):
+def _wakes(settings, transactional_db, empty_queue):
     """Count from nothing: no message of another test in the queue, and no entry of its deleted parts in an index."""
     woken.clear()
-    with current_app.connection_for_write() as broker:
-        broker.default_channel.queue_purge("ingestion")
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE ingestion_part CASCADE")
     settings.INGESTION_WAKE = "tests.ingestion.test_waking.record_wake"

@@ -26,7 +26,7 @@ def record_wake(part: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _wakes(settings):
+def _wakes(settings, empty_queue):
     woken.clear()
     settings.INGESTION_WAKE = "tests.worker.test_tasks.record_wake"
 
