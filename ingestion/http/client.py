@@ -193,6 +193,10 @@ class Client:
         self._tracer.begin()
         return self._ask(request, where, is_own, read)
 
+    def hidden(self, text: str) -> str:
+        """Return a text of the remote's, such as one that is cut or kept, without what it was sent."""
+        return self._sent.hidden(text)
+
     def _ask(self, request: Request, where: str, is_own: bool, read: Callable[[httpx.Response, ExitStack], T]) -> T:
         """Return what `read` makes of the response; refused credentials are made anew once."""
         with self._sent.unsaid():

@@ -100,6 +100,10 @@ class Sent:
             self.hide_in(error)
             raise
 
+    def hidden(self, text: str) -> str:
+        """Return a text without what was sent."""
+        return hidden(text, self._kept | self._changing.keys())
+
     def hide_in(self, error: BaseException) -> None:
         """Leave what was sent out of an error's message, and out of those of the errors that it came from."""
         secrets, seen = self._kept | self._changing.keys(), set[int]()

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from ingestion.auth import Bearer
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from tests.ingestion.graphql_reading import EDGES, NODES, answered, failure, items, read, source
 from tests.ingestion.graphql_server import Item, Stock, serve
@@ -39,6 +40,14 @@ def test_errors_may_reject_the_records_that_they_are_about(query):
     assert len(page.records) == 2
     assert [(position, refused.reason) for position, refused in page.refused.items()] == [(1, "graphql_error")]
     assert "abc123" not in page.refused[1].detail
+
+
+def test_a_record_is_rejected_without_the_credentials_that_the_server_says_back():
+    said = "t0ken-0f-the-feed may not see this"
+    error = {"message": said, "extensions": {"code": "t0ken-0f-the-feed"}, "path": ["items", 0, "t0ken-0f-the-feed"]}
+    document = {"data": {"items": [None, {"code": "A"}]}, "errors": [error]}
+    (page,) = answered(document, partial="reject", auth=Bearer(lambda: "t0ken-0f-the-feed"))
+    assert page.refused[0].detail == "'… may not see this' (…, at items.0.…)"
 
 
 @pytest.mark.parametrize("partial", ["fail", "reject"])

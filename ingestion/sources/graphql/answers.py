@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ingestion.errors import RunFailed
-from ingestion.http import Response, hidden
+from ingestion.http import Response
 from ingestion.sources.splitting import (
     LENIENT_BYTES,
     LENIENT_VALUES,
@@ -73,11 +73,14 @@ class Envelope:
 
 
 class Reader:
-    """Take responses apart; compiled once for the path of the records below `data`. Messages have no `secrets`."""
+    """Take responses apart; compiled once for the path of the records below `data`.
 
-    def __init__(self, path: tuple[str, ...], secrets: frozenset[str] = frozenset()) -> None:
+    `hide` leaves out of a message what the server was sent.
+    """
+
+    def __init__(self, path: tuple[str, ...], hide: Callable[[str], str]) -> None:
         self._path = path
-        self._secrets = secrets
+        self._hide = hide
         self._decode = _decoder(path)
 
     def open(self, response: Response) -> Envelope:
@@ -96,7 +99,7 @@ class Reader:
         return Envelope(
             response=response,
             found=found,
-            problems=tuple(_problem(each, self._secrets) for each in problems),
+            problems=tuple(_problem(each, self._hide) for each in problems),
             extensions=extensions if isinstance(extensions, dict) else {},
         )
 
@@ -210,14 +213,14 @@ def at_path(value: Any, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _problem(error: Any, secrets: frozenset[str]) -> Problem:
+def _problem(error: Any, hide: Callable[[str], str]) -> Problem:
     if not isinstance(error, dict):
-        return Problem(message=shown(hidden(str(error), secrets).encode()), codes=frozenset(), path=())
+        return Problem(message=shown(hide(str(error)).encode()), codes=frozenset(), path=())
     extensions = error.get("extensions")
     code = extensions.get("code") if isinstance(extensions, dict) else None
     # Where it should be, and where older servers and GitHub's have it.
-    codes = [str(each)[:40] for each in (code, error.get("code"), error.get("type")) if each]
+    codes = [hide(str(each))[:40] for each in (code, error.get("code"), error.get("type")) if each]
     path = tuple(error["path"]) if isinstance(error.get("path"), list) else ()
-    beside = [*codes[:1], *([f"at {'.'.join(map(str, path))[:80]}"] if path else [])]
-    said = shown(hidden(str(error.get("message", "")), secrets).encode())
+    beside = [*codes[:1], *([f"at {hide('.'.join(map(str, path)))[:80]}"] if path else [])]
+    said = shown(hide(str(error.get("message", ""))).encode())
     return Problem(message=f"{said} ({', '.join(beside)})" if beside else said, codes=frozenset(codes), path=path)

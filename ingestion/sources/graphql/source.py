@@ -84,10 +84,10 @@ class GraphQL:
             RunFailed: `graphql_errors`, or the answer is not what the feed expects.
         """
         url = self.url if isinstance(self.url, str) else self.url()
-        reader = Reader(self.records, secrets_in(self.variables, self.headers))
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
         seams = seams_of(self.pagination)
         with self._client(url) as client:
+            reader = Reader(self.records, client.hidden)
             while at:
                 body = self._body(at["at"])
                 envelope = patiently(self.retry, partial(_ask, client, url, body, reader))

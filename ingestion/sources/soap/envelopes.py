@@ -1,12 +1,13 @@
 """A SOAP response to the element that answers: no Fault, no document type, no attachments. Pure, no I/O."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
 from typing import Any, Final
 
 from ingestion.errors import RunFailed
-from ingestion.http import Response, hidden
+from ingestion.http import Response
 from ingestion.sources.files.extras import needed
 from ingestion.sources.splitting import shown
 
@@ -21,8 +22,8 @@ class Opened:
     attachments: int
 
 
-def open_envelope(response: Response, secrets: frozenset[str]) -> Opened:
-    """Return what answers in a SOAP response. Messages have no `secrets`.
+def open_envelope(response: Response, hide: Callable[[str], str]) -> Opened:
+    """Return what answers in a SOAP response; `hide` leaves out of a message what the service was sent.
 
     Raises:
         RunFailed: `soap_fault`, `xml_dtd`, `not_xml`, `encoding`, `shape` when it is no envelope.
@@ -36,7 +37,7 @@ def open_envelope(response: Response, secrets: frozenset[str]) -> Opened:
     if answer is None:
         raise RunFailed("shape", "the SOAP envelope has an empty body")
     if local_name(answer) == "Fault" and _namespace(answer) in ENVELOPES:
-        raise RunFailed("soap_fault", _reason(answer, secrets))
+        raise RunFailed("soap_fault", _reason(answer, hide))
     return Opened(answer=answer, attachments=attachments)
 
 
@@ -89,10 +90,10 @@ def _document_type() -> RunFailed:
     return RunFailed("xml_dtd", "the response has a document type, which may define entities; it is not read")
 
 
-def _reason(fault: Any, secrets: frozenset[str]) -> str:
+def _reason(fault: Any, hide: Callable[[str], str]) -> str:
     """Return code and text of a Fault of either version, without what may be a secret."""
     code = _text(fault, "faultcode") or _text(fault, "Code", "Value")
-    said = hidden(_text(fault, "faultstring") or _text(fault, "Reason", "Text"), secrets)
+    said = hide(_text(fault, "faultstring") or _text(fault, "Reason", "Text"))
     return f"{shown(said.encode())} ({code[:80]})" if code else shown(said.encode())
 
 

@@ -81,10 +81,9 @@ class Soap:
             service = patiently(self.retry, lambda: _one_try(lambda: self._connect(client)))
             reader = Reader(answers=service.answers, path=self.records, lists=frozenset(self.lists))
             reader.check()
-            secrets = self._secrets() | secrets_in(self.headers)
             while at:
                 arguments = arguments_of(self.pagination, at["at"], self.arguments)
-                response, opened = patiently(self.retry, partial(_ask, service, arguments, secrets))
+                response, opened = patiently(self.retry, partial(_ask, service, arguments, client.hidden))
                 page = seams.watched(
                     self._page(reader, response, opened, at), partial(shown, self.pagination, at["at"])
                 )
@@ -107,11 +106,8 @@ class Soap:
             transport=self.transport,
             rates=self.rates,
             origins=tuple(filter(is_url, declared)),
-            secrets=self._secrets(),
+            secrets=secrets_in(self.arguments, self.password() if self.password else ""),
         )
-
-    def _secrets(self) -> frozenset[str]:
-        return secrets_in(self.arguments, self.password() if self.password else "")
 
     def _connect(self, client: Client) -> Service:
         token = None
@@ -156,10 +152,10 @@ def _called(text: str | Callable[[], str]) -> str:
     return text if isinstance(text, str) else text()
 
 
-def _ask(service: Service, arguments: Mapping[str, Any], secrets: frozenset[str]) -> tuple[Response, Opened]:
+def _ask(service: Service, arguments: Mapping[str, Any], hide: Callable[[str], str]) -> tuple[Response, Opened]:
     response = _one_try(lambda: service.ask(arguments))
     try:
-        opened = open_envelope(response, secrets)
+        opened = open_envelope(response, hide)
     except RunFailed as error:
         if error.code == "soap_fault":
             raise
