@@ -22,7 +22,8 @@ class Command(BaseCommand):
         parser.add_argument("--requests", action="store_true", help="with what their requests cost")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = Run.objects.select_related("feed", "traced")
+        # Traces are some kilobytes a run.
+        found = Run.objects.select_related("feed", *(["traced"] if options["requests"] else []))
         if options["feed"]:
             found = found.filter(feed__name=options["feed"])
         if options["run"]:
