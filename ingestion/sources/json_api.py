@@ -8,27 +8,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
-import msgspec
-import structlog
-
 from ingestion.errors import ConfigurationError
-from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Response, Retry, Transport, secrets_in
+from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Retry, Transport, secrets_in
 from ingestion.http.validators import CONDITIONS, NOT_MODIFIED
-from ingestion.pagination import Paginator, Received
+from ingestion.pagination import Paginator
 from ingestion.sources import loops
 from ingestion.sources.arguments import placed
-from ingestion.sources.asking import Asked, Asking
+from ingestion.sources.asking import Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
 from ingestion.sources.overlaps import seams_of
-from ingestion.sources.revalidating import Heard, Note, Revalidation, fingerprint
+from ingestion.sources.reads import Read
+from ingestion.sources.revalidating import Revalidation, fingerprint
 from ingestion.sources.sent_ahead import SentAhead, refuse_blind
-from ingestion.sources.shaping import Cut, Shape
-from ingestion.sources.splitting import value_at
+from ingestion.sources.shaping import Shape
 from ingestion.types import Cursor, Foresee, Page, Recall
-from ingestion.unchanged import Remembered
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,131 +174,11 @@ class JsonApi:
                 response = ask(headers=asked.headers or None)
             else:
                 response, heard = revalidation.ask(ask, asked.headers, at["pages"] + 1, at["at"])
-            read = _Read(
-                source=self, asking=asking, shape=shape, asked=asked, response=response, at=at,
+            read = Read(
+                asking=asking, shape=shape, max_pages=self.max_pages, asked=asked, response=response, at=at,
                 heard=heard, known_total=known_total,
             )  # fmt: skip
             page = read.page() if recall is None else read.known_page(recall)
             page = seams.watched(page, partial(asking.shown, asked.added))
             yield page
             at = page.following
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Read:
-    """A page that was received: what was asked for, and what came."""
-
-    source: JsonApi
-    asking: Asking
-    shape: Shape
-    asked: Asked
-    response: Response
-    at: Cursor
-    heard: Heard | None = None
-    known_total: int | None = None
-
-    def known_page(self, recall: Recall) -> Page:
-        """Return the page without its records where it is as it was remembered."""
-        if self.response.is_empty:
-            return self.page()
-        if self.heard is not None and self.heard.unchanged is not None:
-            return self._unsent_page(self.heard.unchanged)
-        digest = _digest_of_response(self.response, self.asked.added)
-        remembered = recall(self.at["pages"] + 1, digest)
-        if remembered is None:
-            return replace(self.page(), digest=digest)
-        note = Note.of(remembered)
-        following = self._following(note.received, note.digest, None)
-        if self.heard is not None:
-            remembered = msgspec.structs.replace(remembered, note=self._note(note.received, note.digest, following))
-        return Page(
-            number=remembered.number,
-            records=(),
-            size_bytes=len(self.response.body),
-            following=following,
-            digest=digest,
-            note=remembered.note,
-            unchanged=remembered,
-            reread=lambda: replace(self.page(), digest=digest),
-        )
-
-    def _unsent_page(self, remembered: Remembered) -> Page:
-        """Return a page that the remote says is as it was remembered: see Note [Not modified]."""
-        note = Note.of(remembered)
-        assert note.seen is not None, "it was asked for with its validators"
-        at = note.seen.following
-        return Page(
-            number=remembered.number,
-            records=(),
-            size_bytes=len(remembered.note),
-            following=self._advanced(note.digest, lambda: at),
-            digest=remembered.digest,
-            note=remembered.note,
-            unchanged=remembered,
-        )
-
-    def _note(self, received: int, digest: str, following: Cursor | None) -> str:
-        """Return what the page is remembered with."""
-        seen = None if self.heard is None else self.heard.seen(following and following["at"])
-        return Note(digest=digest, received=received, seen=seen).text()
-
-    def page(self) -> Page:
-        if self.response.is_empty:
-            # It is the end, unless that contradicts what the remote has said before: a total, for one.
-            self._following(0, "", None)
-            return Page(number=self.at["pages"] + 1, records=(), size_bytes=0, following=None)
-        cut = self.shape.cut(self.response)
-        following = self._following(cut.received, cut.digest, cut)
-        return Page(
-            number=self.at["pages"] + 1,
-            records=cut.records,
-            size_bytes=len(self.response.body),
-            following=following,
-            refused=cut.refused,
-            note=self._note(cut.received, cut.digest, following),
-        )
-
-    def _following(self, count: int, digest: str, cut: Cut | None) -> Cursor | None:
-        """Return the cursor after a page of so many records with that digest."""
-        pagination, at = self.source.pagination, self.at
-        return self._advanced(digest, lambda: pagination.following(at["at"], self._received(count, cut)))
-
-    def _advanced(self, digest: str, following: Callable[[], Cursor | None]) -> Cursor | None:
-        asking = self.asking
-        return loops.advance(
-            self.at,
-            digest,
-            following,
-            max_pages=self.source.max_pages,
-            shown=lambda each: asking.shown(asking.page(each).added),
-        )
-
-    def _received(self, count: int, cut: Cut | None) -> Received:
-        return Received(
-            headers=self.response.headers if self.heard is None else self.heard,
-            records=count,
-            value=partial(value_at, self.response),
-            last=partial(_last, self, cut),
-            url=self.asked.url,
-            origin=self.asking.url,
-            own=self.asking.own,
-            known_total=self.known_total,
-        )
-
-
-def _last(read: _Read, cut: Cut | None) -> Any:
-    """Return the last record as it was received, decoded; None where there is none, or where it is no JSON."""
-    if cut is None or read.shape.expand is not None:
-        cut = replace(read.shape, expand=None).cut(read.response)
-    try:
-        return msgspec.json.decode(bytes(cut.records[-1])) if cut.records else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _digest_of_response(response: Response, added: Mapping[str, Any]) -> bytes:
-    """Digest what was asked for, and all of the response that decides about its records."""
-    asked = json.dumps([sorted(added.items()), response.headers.get("content-type", "")]).encode()
-    digest = hashlib.sha256(b"%d %b" % (len(asked), asked))
-    digest.update(response.body)
-    return digest.digest()
