@@ -104,6 +104,13 @@ def test_ingest_of_a_feed_that_runs_elsewhere_says_since_when():
         call_command("ingest", "photos")
 
 
+@pytest.mark.parametrize("command", [("runs",), ("rejects", "photos"), ("files", "photos")])
+@pytest.mark.parametrize("limit", ["0", "-1", "x"])
+def test_a_list_of_less_than_one_is_refused(command, limit):
+    with pytest.raises(CommandError, match="whole number from 1"):
+        call_command(*command, "--limit", limit)
+
+
 @pytest.mark.parametrize("limit", ["0", "-1"])
 def test_ingest_refuses_a_limit_that_reads_nothing(limit):
     with pytest.raises(CommandError, match="at least 1"):

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ingestion import feeds, remembering
 from ingestion.errors import ConfigurationError
+from ingestion.management.arguments import positive
 from ingestion.models import SourceFile
 
 
@@ -16,7 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("feed")
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
-        parser.add_argument("--limit", type=int, default=50, metavar="N", help="list at most N files (default 50)")
+        parser.add_argument("--limit", type=positive, default=50, metavar="N", help="list at most N files (default 50)")
         parser.add_argument("--forget", action="append", metavar="NAME", help="forget this file; may be given again")
 
     def handle(self, *args: Any, **options: Any) -> None:

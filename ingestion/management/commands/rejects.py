@@ -11,6 +11,7 @@ from django.db.models import Count
 
 from ingestion import feeds, quarantine
 from ingestion.errors import ConfigurationError
+from ingestion.management.arguments import positive
 from ingestion.models import Reject
 
 WRITERS = {"csv": quarantine.write_csv, "ndjson": quarantine.write_ndjson}
@@ -23,7 +24,9 @@ class Command(BaseCommand):
         parser.add_argument("feed")
         parser.add_argument("--all", action="store_true", help="resolved ones too")
         parser.add_argument("--json", action="store_true", help="one JSON object a line, without the counts")
-        parser.add_argument("--limit", type=int, default=50, metavar="N", help="list at most N records (default 50)")
+        parser.add_argument(
+            "--limit", type=positive, default=50, metavar="N", help="list at most N records (default 50)"
+        )
         parser.add_argument("--export", choices=sorted(WRITERS), help="write all of them in this format instead")
         parser.add_argument("--output", type=Path, metavar="FILE", help="where to export to (default: stdout)")
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from ingestion import tracing
+from ingestion.management.arguments import positive
 from ingestion.management.commands.ingest import describe
 from ingestion.models import Run
 
@@ -17,7 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("feed", nargs="?", help="only this feed's")
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
-        parser.add_argument("--limit", type=int, default=20, metavar="N", help="at most N runs (default 20)")
+        parser.add_argument("--limit", type=positive, default=20, metavar="N", help="at most N runs (default 20)")
         parser.add_argument("--run", type=int, metavar="RUN", help="only this run")
         parser.add_argument("--requests", action="store_true", help="with what their requests cost")
 

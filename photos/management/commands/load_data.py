@@ -1,6 +1,5 @@
 """`manage.py load_data`: the loaders of the article side by side."""
 
-import argparse
 import io
 import json
 import signal
@@ -16,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
+from ingestion.management.arguments import positive
 from photos import article
 from photos.profiling import LoaderError
 from photos.sample_api import photo
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--times",
-            type=_positive,
+            type=positive,
             default=1,
             metavar="N",
             help=f"load the {PHOTOS:,} photos N times over; 100 gives the article's 500,000 rows (default: 1)",
@@ -127,12 +127,6 @@ def complaint(contents: article.Contents, *, rows: int, reference: article.Conte
     if reference is not None and contents != reference:
         return "stored other contents than the loader before it"
     return None
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("takes a whole number from 1")
-    return int(text)
 
 
 def _table(outcomes: list[Outcome]) -> str:
