@@ -80,7 +80,7 @@ class Client:
                     "or newlines around it"
                 )
         self._own_origins = frozenset(map(origin_of, self.origins))
-        self._own_hosts = {urlsplit(url).hostname for url in self.origins}
+        self._own_hosts = {urlsplit(origin).hostname for origin in self._own_origins}
         self._sent = Sent(self.secrets, self.headers, (*self.origins, self.transport.proxy))
         self._wire = Wire(self.transport, self.limits, self.headers, self._sent)
         self._target = Targets(self._own_origins, [*map(origin_of, self.transport.other_origins)]).find

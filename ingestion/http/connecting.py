@@ -29,7 +29,7 @@ class Wire:
     """
 
     def __init__(self, given: Transport, limits: Limits, headers: Mapping[str, str], sent: Sent) -> None:
-        self._network = Network(trusted=urlsplit(given.proxy).hostname or "")
+        self._network = Network(trusted=_host_of(given.proxy))
         self._transport = _transport(given, self._network)
         # Each with cookies of its own.
         self._own = _httpx_client(self._transport, limits, headers)
@@ -71,6 +71,13 @@ class Wire:
         self._transport.close()
 
 
+def _host_of(proxy: str) -> str:
+    try:
+        return urlsplit(proxy).hostname or ""
+    except ValueError:
+        return ""  # it cannot be used either, as whoever connects through it finds
+
+
 def _transport(given: Transport, network: Network) -> httpx.HTTPTransport:
     """Return what connections are made with.
 
@@ -80,7 +87,7 @@ def _transport(given: Transport, network: Network) -> httpx.HTTPTransport:
     try:
         tls = _tls_context(given.ca_file, given.certificate_file, given.key_file)
         transport = httpx.HTTPTransport(verify=tls, trust_env=False, proxy=given.proxy or None)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
         raise ConfigurationError(
             f"the transport's certificates or proxy cannot be used ({type(error).__name__})"
         ) from None

@@ -97,8 +97,10 @@ def proxies(bench):
         for scheme in ("http", "https"):
             assert "407" in bench.fails(api(f"{scheme}://orders.example/items", transport=through))
     assert [request.method for request in proxy.requests if request.method == "CONNECT"]
-    for broken in (through.proxy, f"ada:{HEADER}@proxy", f"ftp://ada:{HEADER}@proxy", f"http://ada:{HEADER}@[proxy"):
-        assert bench.fails(api("http://orders.example/", transport=Transport(proxy=broken)))
+    for gone in (through.proxy, f"http://ada:{HEADER}@[proxy"):
+        assert bench.fails(api("http://orders.example/", transport=Transport(proxy=gone)))
+    for broken in (f"ada:{HEADER}@proxy", f"ftp://ada:{HEADER}@proxy"):
+        assert "proxy cannot be used" in bench.fails(api("http://orders.example/", transport=Transport(proxy=broken)))
 
 
 def redirects(bench):
@@ -187,8 +189,8 @@ def addresses(bench):
         f"http://ada:{HEADER}@10.0.0.1/items?key={HEADER}",
         f"http://ada:{HEADER}@orders.invalid/items?key={HEADER}",
     ):
-        assert bench.fails(api(url))
-        assert bench.fails(Files(place=Web(urls=url, **SHORT), format=Csv(), **QUICK))
+        for source in (api(url), Files(place=Web(urls=url, **SHORT), format=Csv(), **QUICK)):
+            assert not bench.fails(source).startswith("ValueError")
         place = S3(bucket="b", endpoint=url, key_id=lambda: "AKIA", secret=lambda: "secret")
         assert bench.fails(Files(place=place, format=Csv(), **QUICK))
     place = S3(bucket="b", endpoint="http://127.0.0.1:1", key_id=lambda: HEADER + "\n", secret=lambda: HEADER)

@@ -39,7 +39,7 @@ class Web:
         given = self.urls if isinstance(self.urls, tuple) else (self.urls,)
         urls = {}
         for url in (each() if callable(each) else each for each in given):
-            name = readable(unquote(urlsplit(url).path).strip("/")) or "index"
+            name = _name_of(url)
             if name in urls:
                 raise ConfigurationError(f"two URLs have the same path, {name}: they would be taken for one file")
             urls[name] = url
@@ -147,6 +147,14 @@ def _skip(download: ByteStream, offset: int) -> None:
         if not received:
             raise TransientFailure("the file ended before the byte where reading goes on", blames="request")
         offset -= len(received)
+
+
+def _name_of(url: str) -> str:
+    try:
+        path = urlsplit(url).path
+    except ValueError as error:
+        raise ConfigurationError(f"a URL cannot be read (not shown): {error}") from None
+    return readable(unquote(path).strip("/")) or "index"
 
 
 def _described(name: str, url: str, headers: Mapping[str, str], *, is_part: bool = False) -> Entry:
