@@ -1,32 +1,30 @@
 """Files as a source: which of them are read, in which order, from where on."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from itertools import islice
 from typing import Final, Literal
 
 import structlog
 
-from ingestion.errors import ConfigurationError, RecordRejected, RunFailed
+from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.http import Retry
 from ingestion.sources.ahead import in_order
 from ingestion.sources.files.entries import Entry, Place, Session, check_pattern
 from ingestion.sources.files.formats import Block, Facts, Format
 from ingestion.sources.files.limits import FileLimits
+from ingestion.sources.files.listing import Listing, refusals
 from ingestion.sources.files.reading import Steady
 from ingestion.sources.files.selecting import Selection
 from ingestion.sources.files.unpacking import decoded
 from ingestion.sources.patience import patiently
-from ingestion.types import Cursor, LoadedFile, Page, Recall, Record
+from ingestion.types import Cursor, LoadedFile, Page, Recall
 
 log = structlog.get_logger(__name__)
 
 _SUFFIXES: Final[dict[str, Literal["gzip", "zip"]]] = {".gz": "gzip", ".zip": "zip"}
-# Names are remembered in an indexed column; S3 allows no longer ones either.
-_NAME_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +140,13 @@ class FilesOfFeed:
             loaded=facts.loaded,
             names=None if named is None else named.names,
         )
+        self._listing = Listing(
+            place=files.place,
+            pattern=files.pattern,
+            retry=files.retry,
+            most=files.limits.files,
+            but=files.move_to,
+        )
 
     def pages(self, cursor: Cursor | None) -> Iterator[Page]:
         """Yield the pages of one file after the other; the last one of each says which file it ends.
@@ -159,7 +164,7 @@ class FilesOfFeed:
 
         def read(session: Session, turns: Iterable[_Turn]) -> Iterator[_Piece]:
             streams = (partial(self._pieces, turn) for turn in turns)
-            return in_order(streams, tool=self._connected, at_once=at_once, max_bytes=max_bytes)
+            return in_order(streams, tool=self._listing.connected, at_once=at_once, max_bytes=max_bytes)
 
         return self._pages(cursor, read)
 
@@ -176,7 +181,7 @@ class FilesOfFeed:
             unsafe = [entry for entry in listed if entry.problem]
             if unsafe and cursor is None and (self._named is None or self._named.tells_unsafe):
                 number = 1
-                yield _refusals(unsafe, {"pages": 1, "after": None, "file": None} if due else None)
+                yield refusals(unsafe, {"pages": 1, "after": None, "file": None} if due else None)
             for piece in read(session, self._turns(due, cursor)):
                 number += 1
                 yield Page(
@@ -230,25 +235,9 @@ class FilesOfFeed:
 
     @contextmanager
     def _listed(self) -> Iterator[tuple[Session, list[Entry]]]:
-        """Connect and list the files, in their order; the listing is held, up to the limit of files."""
-        with ExitStack() as stack:
-            session, found = patiently(self._files.retry, lambda: self._list(stack))
+        """List the files in their order."""
+        with self._listing.listed() as (session, found):
             yield session, sorted(found, key=self._selection.order_key)
-
-    @contextmanager
-    def _connected(self) -> Iterator[Session]:
-        with ExitStack() as stack:
-            yield patiently(self._files.retry, lambda: stack.enter_context(self._files.place.session()))
-
-    def _list(self, stack: ExitStack) -> tuple[Session, list[Entry]]:
-        files = self._files
-        session = stack.enter_context(files.place.session())
-        limit = files.limits.files
-        found = list(islice(session.find(files.pattern), limit + 1))
-        if len(found) > limit:
-            raise RunFailed("too_many_files", f"more than {limit} files match {files.pattern!r}")
-        moved = f"{files.move_to}/"
-        return session, [_checked(entry) for entry in found if not entry.name.startswith(moved)]
 
     def _resumed(self, entry: Entry, cursor: Cursor | None) -> Cursor | None:
         """Return where a file goes on; None begins it, also when it is no longer the one that was begun."""
@@ -309,12 +298,6 @@ def compression_of(name: str) -> Literal["none", "gzip", "zip"]:
     return next((kind for suffix, kind in _SUFFIXES.items() if name.lower().endswith(suffix)), "none")
 
 
-def _checked(entry: Entry) -> Entry:
-    if not entry.problem and len(entry.name.encode()) > _NAME_BYTES:
-        return replace(entry, problem=f"its name has more than {_NAME_BYTES} bytes")
-    return entry
-
-
 def _loaded(entry: Entry, records: int | None) -> LoadedFile | None:
     """Return what is remembered of a file; nothing where its place cannot tell one version from another."""
     if not entry.version:
@@ -325,20 +308,6 @@ def _loaded(entry: Entry, records: int | None) -> LoadedFile | None:
         size_bytes=entry.size_bytes,
         modified_at=entry.modified_at,
         records=records,
-    )
-
-
-def _refusals(entries: list[Entry], following: Cursor | None) -> Page:
-    """Return a page of files that cannot be read, each of which is a reject with its name."""
-    return Page(
-        number=1,
-        records=[Record(entry.name.encode()) for entry in entries],
-        size_bytes=sum(len(entry.name) for entry in entries),
-        following=following,
-        refused={
-            position: RecordRejected("unsafe_name", detail=f"the file was not read: {entry.problem}")
-            for position, entry in enumerate(entries)
-        },
     )
 
 

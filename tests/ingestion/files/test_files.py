@@ -30,6 +30,11 @@ def test_a_second_run_reads_only_what_is_new_or_changed(shelf):
     assert counts(shelf.sync(reload="always")) == {"read": 5, "unchanged": 5}
 
 
+def test_no_folder_is_left_out_where_files_are_not_moved(shelf):
+    shelf.write("None/a.csv", 1)
+    assert counts(shelf.sync(pattern="**/*.csv")) == {"read": 1, "inserted": 1}
+
+
 def test_what_is_remembered_is_committed_with_the_last_rows_of_a_file(shelf):
     shelf.write("a.csv", *range(10))
     part = shelf.begin(format=Csv(page_bytes=30))
