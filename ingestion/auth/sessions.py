@@ -69,7 +69,7 @@ def _token_header(response: Response, path: tuple[str, ...]) -> dict[str, str]:
         value: Any = json.loads(response.body)
         for name in path:
             value = value[name]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         value = None
     if not isinstance(value, str) or not value:
         raise RunFailed("credentials", f"the answer to the login has no token at {'.'.join(path)}")

@@ -45,7 +45,7 @@ def read_token(response: Response, where: str, now: datetime) -> Token:
     """
     try:
         reply = json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):
         raise RunFailed("credentials", f"{where} answered {response.status} and no JSON object")

@@ -126,6 +126,7 @@ def test_a_session_is_begun_and_begun_again_when_it_ends(token):
         (Reply(200), ()),
         (Reply(200, b'{"data": {}}'), ("data", "token")),
         (Reply(200, b"<html>"), ("token",)),
+        (Reply(200, b"[" * 200_000), ("token",)),
     ],
 )
 def test_a_login_that_gives_nothing_fails_the_run(reply, token):
