@@ -24,6 +24,7 @@ from ingestion.sources import (
     Ndjson,
     Sftp,
     Soap,
+    TableRows,
     Web,
     Xml,
 )
@@ -88,6 +89,18 @@ CHILDREN = Feed(
     columns={**COLUMNS, "source": constant("children")},
     target=TARGET,
     parts=ParentGroups(parents=500),
+)
+
+# An endpoint that is asked for each row of a table of ours, here those of the first example; it answers with one record.
+DETAILS = Feed(
+    name="examples-details",
+    source=ForEach(
+        parents=TableRows(rows=lambda: Item.objects.filter(source="links"), field="code"),
+        field=("code",),
+        source=JsonApi(url=env_url("EXAMPLES_URL", "/items/{parent}"), single=True, pagination=SinglePage()),
+    ),
+    columns={**COLUMNS, "source": constant("details")},
+    target=TARGET,
 )
 
 # A GraphQL connection, whose members may be of several types.

@@ -70,6 +70,7 @@ def test_every_example_is_right(module):
             "changes",
             "post",
             "children",
+            "details",
             "export",
             "graphql",
             "soap",
@@ -175,6 +176,16 @@ def test_children_of_each_record_in_ndjson(module, monkeypatch):
     with Remote(answer) as remote:
         monkeypatch.setenv("EXAMPLES_URL", remote.url)
         sync("examples-children", again=2)
+
+
+def test_details_of_each_row(module, monkeypatch):
+    model = apps.get_model("examples", "Item")
+    model.objects.bulk_create(model(source="links", code=code, name="?") for code in ("A1", "A2"))
+    model.objects.create(source="disk", code="A3", name="?")
+    details = {f"/items/{item['code']}": item for item in ITEMS}
+    with Remote(lambda request: Reply(body=json.dumps(details[request.path]).encode())) as remote:
+        monkeypatch.setenv("EXAMPLES_URL", remote.url)
+        sync("examples-details", again=2)
 
 
 def test_links_and_children_of_the_real_jsonplaceholder(module, monkeypatch, tmp_path, corpora):
