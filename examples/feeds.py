@@ -91,7 +91,7 @@ CHILDREN = Feed(
     parts=ParentGroups(parents=500),
 )
 
-# An endpoint that is asked for each row of a table of ours, here those of the first example; it answers with one record.
+# An endpoint that is asked for each row of a table of ours (those of the first example), and answers with one record.
 DETAILS = Feed(
     name="examples-details",
     source=ForEach(
