@@ -1,5 +1,7 @@
 """The one table that all examples fill."""
 
+from typing import ClassVar
+
 from django.db import models
 
 
@@ -10,6 +12,9 @@ class Item(models.Model):
     code = models.CharField(max_length=40)
     name = models.CharField(max_length=100)
     price = models.DecimalField(max_digits=10, decimal_places=2, null=True)
+
+    # Said because the app is not installed where types are checked.
+    objects: ClassVar[models.Manager["Item"]]
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("source", "code"), name="examples_item_source_code"),)
