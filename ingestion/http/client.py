@@ -242,7 +242,7 @@ class Client:
         *,
         follows: bool = True,
     ) -> T:
-        trace = self._tracer.send(where)
+        trace = self._tracer.send(where, is_aside=not follows)
         try:
             with self._deadline(where), translated(where), ExitStack() as stack:
                 # With what is read as a stream, it ends when that is closed.

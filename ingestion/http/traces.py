@@ -174,11 +174,12 @@ class Tracer:
         self._attempt = 0
         self._ready_at = time.monotonic()
 
-    def send(self, request: str) -> Trace:
-        """Return the trace of an attempt that is sent now."""
+    def send(self, request: str, *, is_aside: bool = False) -> Trace:
+        """Return the trace of an attempt that is sent now; one for a token is no attempt at what is wanted."""
         now = time.monotonic()
-        self._attempt += 1
-        self.trace = Trace(at=now, request=request, waited=now - self._ready_at, attempt=self._attempt)
+        self._attempt += not is_aside
+        attempt = 1 if is_aside else self._attempt
+        self.trace = Trace(at=now, request=request, waited=now - self._ready_at, attempt=attempt)
         return self.trace
 
     def end(self, trace: Trace) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from ingestion.auth import Login
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.http import Client, Rate, Retry, Transport
 from ingestion.http.traces import KEPT, Collector, Total, Trace, Traces, collecting
@@ -46,6 +47,18 @@ def test_each_attempt_is_a_request_with_its_own_status_and_wait(collector):
         f"{host} 429": 1,
         f"{host} 200": 1,
     }
+
+
+def test_a_request_for_a_token_is_no_attempt_at_the_request_that_needs_it(collector):
+    def answer(request):
+        return Reply(headers={"Set-Cookie": "session=1"}) if request.path == "/login" else GOOD
+
+    with Remote(answer) as remote:
+        auth = Login(url=f"{remote.url}/login", fields={})
+        with Client(retry=QUICK, auth=auth) as client:
+            client.get(f"{remote.url}/items", {})
+    newest = reversed(taken(collector).newest)
+    assert [(trace.request.rpartition("/")[2], trace.attempt) for trace in newest] == [("login", 1), ("items", 1)]
 
 
 def test_no_answer_has_no_status_and_a_refusal_its_own(collector):
