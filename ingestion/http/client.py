@@ -244,7 +244,7 @@ class Client:
     ) -> T:
         trace = self._tracer.send(where, is_aside=not follows)
         try:
-            with self._deadline(where), translated(where), ExitStack() as stack:
+            with self._watchdog.watching(where), translated(where), ExitStack() as stack:
                 # With what is read as a stream, it ends when that is closed.
                 stack.callback(self._tracer.end, trace)
                 response = self._wire.send(request, is_own=is_own)
@@ -307,21 +307,5 @@ class Client:
     @contextmanager
     def _guarded(self, where: str) -> Iterator[None]:
         """Receive more of a response with all that is looked after while one is asked for."""
-        with self._sent.unsaid(), self._deadline(where), translated(where):
+        with self._sent.unsaid(), self._watchdog.watching(where), translated(where):
             yield
-
-    @contextmanager
-    def _deadline(self, where: str) -> Iterator[None]:
-        """Give a response up that takes too long, whether headers or body trickle."""
-        self._watchdog.watch()
-        try:
-            yield
-        except TransientFailure:
-            if not self._watchdog.has_barked:
-                raise
-        finally:
-            self._watchdog.rest()
-        # A body whose end is the connection's end looks complete after a shutdown.
-        if self._watchdog.has_barked:
-            late = f"{where}: not complete after {self.limits.deadline.total_seconds():g} s"
-            raise TransientFailure(late, blames="host")

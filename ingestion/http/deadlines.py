@@ -2,8 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+
+from ingestion.http.values import TransientFailure
 
 
 class Watchdog:
@@ -22,21 +25,39 @@ class Watchdog:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def watch(self) -> None:
-        """Begin to watch one more thing, in place of the one before."""
+    @contextmanager
+    def watching(self, where: str) -> Iterator[None]:
+        """Give up what takes too long within a block, whether headers or body trickle; one block at a time.
+
+        Raises:
+            TransientFailure: it took too long.
+        """
+        self._begin()
+        try:
+            yield
+        except TransientFailure:
+            if not self._has_barked:
+                raise
+        finally:
+            self._end()
+        # A body whose end is the connection's end looks complete after a shutdown.
+        if self._has_barked:
+            raise TransientFailure(f"{where}: not complete after {self._seconds:g} s", blames="host")
+
+    def _begin(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="deadline", daemon=True)
             self._thread.start()
         self._due = time.monotonic() + self._seconds
 
-    def rest(self) -> None:
+    def _end(self) -> None:
         """End the watch, unless the time was over before."""
         with self._lock:
-            if not self.has_barked:
+            if not self._has_barked:
                 self._due = float("inf")
 
     @property
-    def has_barked(self) -> bool:
+    def _has_barked(self) -> bool:
         """Whether the time was over before the watch ended."""
         return self._due is None
 
