@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ingestion.errors import ConfigurationError, IngestionError, RunFailed
-from ingestion.http import Client, Response, hidden, secrets_in
+from ingestion.http import Client, Response, hidden, origin_of, secrets_in
 from ingestion.sources.files.extras import needed
 from ingestion.sources.soap.records import Shape
 
@@ -31,7 +31,7 @@ class Transport:
             RunFailed: `wsdl`, it is somewhere else, or not there.
         """
         if is_url(self._wsdl):
-            if _origin(url) != _origin(self._wsdl):
+            if origin_of(url) != origin_of(self._wsdl):
                 raise RunFailed("wsdl", f"it imports {_without_query(url)}, which is at another origin: it is not read")
             return self._client.get(url, {}).body
         folder = Path(self._wsdl).resolve().parent
@@ -107,7 +107,7 @@ def connect(  # noqa: PLR0913 - what a service is found by
         raise RunFailed("wsdl", f"it cannot be read: {type(error).__name__}: {str(error)[:_SHOWN]}") from error
     chosen = _port(found, service, port, operation)
     address = url or chosen.binding_options.get("address") or ""
-    if url is None and is_url(wsdl) and _origin(address) != _origin(wsdl):
+    if url is None and is_url(wsdl) and origin_of(address) != origin_of(wsdl):
         raise ConfigurationError(
             f"the WSDL says that the service is at {_without_query(address)}, which is another origin than its own: "
             "set url when that is right"
@@ -151,15 +151,6 @@ def _answers(operation: Any) -> dict[str, Shape]:
 def is_url(location: str) -> bool:
     """Tell whether a WSDL is somewhere else, and not in a file."""
     return urlsplit(location).scheme in ("http", "https")
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return "", None, None
-    return parts.scheme, parts.hostname, port
 
 
 def _without_query(url: str) -> str:
