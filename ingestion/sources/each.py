@@ -135,17 +135,22 @@ class ForEach:
         return checked
 
     def bound(self, values: Sequence[str | int]) -> JsonApi:
-        """Return the source of the children of a batch."""
+        """Return the source of the children of a batch.
+
+        Raises:
+            ConfigurationError: it would be asked for the same again and again.
+        """
         source = self.source
         text = self.separator.join(map(str, values))
         path = self.separator.join(quote(str(value), safe="") for value in values)
-        return replace(
-            source,
-            url=source.address().replace("{parent}", path),
-            params={name: given.replace("{parent}", text) for name, given in source.params.items()},
-            body=_filled(source.body, text, list(values)),
-            added={self.parent_as: values[0]} if self.parent_as else {},
-        )
+        asked = (source.address(), source.params, source.body)
+        url = source.address().replace("{parent}", path)
+        params = {name: given.replace("{parent}", text) for name, given in source.params.items()}
+        body = _filled(source.body, text, list(values))
+        if (url, params, body) == asked:
+            raise ConfigurationError("ForEach: neither the URL of its source has {parent}, nor its parameters or body")
+        added = {self.parent_as: values[0]} if self.parent_as else {}
+        return replace(source, url=url, params=params, body=body, added=added)
 
 
 class _Parents:

@@ -338,6 +338,12 @@ def test_too_many_parents_in_a_page_fail():
         read(children(remote, parents=api(remote, "/shelves")))
 
 
+def test_children_that_are_all_asked_for_in_the_same_way_fail():
+    with Remote(shelves) as remote, pytest.raises(ConfigurationError, match=r"has \{parent\}"):
+        read(children(remote, source=api(remote, "/shelves/1/books", method="POST", body={"ids": "parents"})))
+    assert [request.path for request in remote.requests] == ["/shelves"]
+
+
 @pytest.mark.parametrize("options", [{"batch": 0}, {"batch": 2, "parent_as": "of"}, {"field": ()}, {"field": "id"}])
 def test_mistakes_of_for_each(options):
     with Remote(Reply()) as remote, pytest.raises(ConfigurationError, match="ForEach"):

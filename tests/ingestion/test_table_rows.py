@@ -18,7 +18,7 @@ from ingestion.pagination import SinglePage
 from ingestion.parts import ParentGroups
 from ingestion.sources import ForEach, JsonApi, TableRows
 from tests.ingestion.catalog import COLUMNS, counts, execute, products, rows, table_of
-from tests.ingestion.test_parts_of_parents import request, work_off
+from tests.ingestion.slices import begin, work_off
 from tests.remote import Remote, Reply
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,7 +80,7 @@ def test_a_run_goes_on_where_it_stopped_and_asks_for_no_row_again(monkeypatch, s
     with Remote(lambda asked: Reply(403) if int(asked.path[-1]) in broken else answer(asked)) as remote:
         parents = TableRows(rows=shelves.objects.all, size=3)
         declare(monkeypatch, each(remote, parents), Upsert(model, key="code"), parts=parts)
-        run = work_off(request())
+        run = work_off(begin("shop"))
         assert run.state == "failed"
         done = rows(model, "code")
         broken.clear()
