@@ -14,7 +14,7 @@ from ingestion.pagination import Received
 from ingestion.sources import loops
 from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.revalidating import Heard, Note
-from ingestion.sources.shaping import Cut, Shape
+from ingestion.sources.shaping import Cut, Shape, last_of
 from ingestion.sources.splitting import value_at
 from ingestion.types import Cursor, Page, Recall
 from ingestion.unchanged import Remembered
@@ -123,13 +123,10 @@ class Read:
 
 
 def _last(read: Read, cut: Cut | None) -> Any:
-    """Return the last record as it was received, decoded; None where there is none, or where it is no JSON."""
+    """Return the last record as it was received."""
     if cut is None or read.shape.expand is not None:
         cut = replace(read.shape, expand=None).cut(read.response)
-    try:
-        return msgspec.json.decode(bytes(cut.records[-1])) if cut.records else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return last_of(cut.records)
 
 
 def _digest_of_response(response: Response, added: Mapping[str, Any]) -> bytes:

@@ -96,6 +96,14 @@ def digest_of(records: Sequence[Record]) -> str:
     return hashlib.sha256(records.text if isinstance(records, Records) else b",".join(records)).hexdigest()[:32]
 
 
+def last_of(records: Sequence[Record]) -> Any:
+    """Return the last record, decoded; None where there is none, or where it is no JSON."""
+    try:
+        return msgspec.json.decode(bytes(records[-1])) if records else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def with_members(record: Record, members: Mapping[str, Any]) -> Record:
     """Return the record with more members before its own; what is no object stays as it is."""
     text = bytes(record)

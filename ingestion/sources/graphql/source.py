@@ -31,7 +31,7 @@ from ingestion.sources.graphql.connections import PAGE_INFO
 from ingestion.sources.graphql.throttling import is_throttled, wait_for_budget
 from ingestion.sources.overlaps import seams_of
 from ingestion.sources.patience import patiently
-from ingestion.sources.shaping import digest_of
+from ingestion.sources.shaping import digest_of, last_of
 from ingestion.types import Cursor, Page
 
 # "GraphQL over HTTP": many servers tell what is wrong with a query in the body of a 400, some in one of a 422.
@@ -130,7 +130,7 @@ class GraphQL:
             headers=envelope.response.headers,
             records=len(nodes.records),
             value=partial(_value, reader, envelope.response, nodes),
-            last=partial(_last, nodes),
+            last=partial(last_of, nodes.records),
         )
         return Page(
             number=at["pages"] + 1,
@@ -152,14 +152,6 @@ def _value(reader: Reader, response: Response, nodes: Nodes, path: tuple[str, ..
     if path[0] != PAGE_INFO:
         return reader.look(response, path)
     return at_path(nodes.page_info, path[1:])
-
-
-def _last(nodes: Nodes) -> Any:
-    """Return the last record, decoded; None where there is none, or where it is no JSON."""
-    try:
-        return msgspec.json.decode(bytes(nodes.records[-1])) if nodes.records else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _ask(client: Client, url: str, body: bytes, reader: Reader) -> Envelope:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
@@ -15,7 +14,7 @@ from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
 from ingestion.sources.overlaps import seams_of
 from ingestion.sources.patience import patiently
-from ingestion.sources.shaping import digest_of
+from ingestion.sources.shaping import digest_of, last_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
 from ingestion.sources.soap.records import Reader
 from ingestion.sources.soap.services import ANSWERS, Service, connect, is_url
@@ -132,7 +131,7 @@ class Soap:
             headers=response.headers,
             records=len(records),
             value=partial(reader.look, opened.answer),
-            last=lambda: msgspec.json.decode(bytes(records[-1])) if records else None,
+            last=partial(last_of, records),
         )
         return Page(
             number=number,
