@@ -77,9 +77,7 @@ def load(
             if failure is None or not _is_committed(chunk, part, connections[using]):
                 with transaction.atomic(using=using), connections[using].cursor() as cursor:
                     # A caller's transaction is that of a dry run, which stays open while pages are fetched.
-                    loaders.prepare_transaction(
-                        cursor, waits_for_network=joins, is_durable=joins or chunk.following is None
-                    )
+                    loaders.prepare_transaction(cursor, waits_for_network=joins, is_durable=joins)
                     committed = _load(chunk, part, plan, differences, memory)
             break
         except (DatabaseError, InterfaceError) as error:
@@ -153,6 +151,7 @@ def _load(
         counts = _counts(chunk, loaded, rejections, writer.coercions)
         ending = endings.Ending(state=State.RUNNING)
         if chunk.following is None:
+            loaders.make_durable(cursor)
             ending = endings.finish(cursor, part, plan, counts, wanted)
             loaded += ending.finished
             counts = _counts(chunk, loaded, rejections, writer.coercions)

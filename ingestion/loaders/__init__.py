@@ -1,6 +1,14 @@
 """Lines of COPY text into tables: the SQL of staging, merging and deleting. The caller owns the transaction."""
 
-from ingestion.loaders.copying import append, check_constraints, copy, move_sequence, prepare_transaction, set_local
+from ingestion.loaders.copying import (
+    append,
+    check_constraints,
+    copy,
+    make_durable,
+    move_sequence,
+    prepare_transaction,
+    set_local,
+)
 from ingestion.loaders.history import Versions
 from ingestion.loaders.imprints import Imprint, report_writes, take_imprint
 from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
@@ -51,6 +59,7 @@ __all__ = [
     "drop_tables",
     "find",
     "left_behind",
+    "make_durable",
     "move_sequence",
     "name_finish",
     "prepare_transaction",

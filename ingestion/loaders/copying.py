@@ -28,7 +28,8 @@ def prepare_transaction(cursor: Cursor, *, waits_for_network: bool, is_durable: 
 
     Note [Durable]: a chunk that is not a part's last one does not wait for the disk. A crash of the server may take the
     chunks of its last moments back, rows and cursor together, and the part goes on from the cursor that is left. The
-    COMMIT of the last chunk makes all before it durable as well.
+    COMMIT of the last chunk makes all before it durable as well. Which one is the last is known when COPY has read it:
+    see `make_durable`.
 
     Args:
         waits_for_network: it may be idle between two chunks for as long as a page takes.
@@ -40,6 +41,11 @@ def prepare_transaction(cursor: Cursor, *, waits_for_network: bool, is_durable: 
     if not is_durable:
         settings["synchronous_commit"] = "off"
     set_local(cursor, settings)
+
+
+def make_durable(cursor: Cursor) -> None:
+    """Let the COMMIT of the current transaction wait for the disk after all, as the session's setting says."""
+    cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
 
 
 def set_local(cursor: Cursor, settings: Mapping[str, str]) -> None:

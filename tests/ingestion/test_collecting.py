@@ -3,18 +3,22 @@
 import time
 
 import pytest
+from django.db import connection
 
-from ingestion import loaders
+from ingestion import chunks, claims, feeds, loaders, runs
 from ingestion.cleaning import Column
 from ingestion.collecting import Chunk
+from ingestion.feeds import Upsert
 from ingestion.http import Response
 from ingestion.loaders import Lines, Table
 from ingestion.loaders.upserting import upsert
+from ingestion.models import State, Trigger
 from ingestion.prefetch import Prefetcher
 from ingestion.preparation import Preparer
 from ingestion.sources import split_records
 from ingestion.streams import StringIteratorIO
 from ingestion.types import Page
+from tests.ingestion.catalog import products, table_of
 
 COLUMNS = (
     Column(name="id", kind="integer", path=("id",), is_key=True, limits=(0, 10**9)),
@@ -99,8 +103,6 @@ TABLE = Table(name="growing", columns=("id", "title"), key=("id",))
 
 @pytest.fixture
 def cursor(transactional_db):
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE growing (id bigint PRIMARY KEY, title varchar(20))")
         yield cursor
@@ -167,3 +169,35 @@ def test_a_key_that_somebody_else_inserts_meanwhile_sends_the_grown_chunk_to_the
     loaded = load(cursor, chunk)
     assert (loaded.inserted, loaded.updated, loaded.unchanged) == (2, 0, 0)
     assert rows(cursor) == {1: "t1", 2: "t2"}
+
+
+@pytest.fixture
+def commits():
+    """Tell whether each transaction that moved a part was going to wait for the disk, as PostgreSQL sees it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE commits (waits text);"
+            " CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;"
+            " CREATE TRIGGER noted AFTER UPDATE OF cursor ON ingestion_part EXECUTE FUNCTION note_commit()"
+        )
+        try:
+            yield cursor
+        finally:
+            cursor.execute("DROP FUNCTION note_commit CASCADE; DROP TABLE commits")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("last", "waits"), [(True, "on"), (False, "off")])
+def test_a_chunk_that_grows_to_the_last_page_is_committed_durably(catalog, commits, last, waits):
+    with table_of() as model:
+        catalog.declare(Upsert(model, key="code"), products(1), products(2), *([] if last else [products(3)]))
+        feed = feeds.get("catalog")
+        part = claims.claim(runs.request("catalog", trigger=Trigger.COMMAND)[0].parts.get().pk)
+        plan = feeds.resolve(feed)
+        first, second, *_ = map(Preparer(plan.columns), feed.source.pages(None))
+        chunk = Chunk(pages=[first], take=lambda accept: second, max_rows=2, max_bytes=1000)
+        assert chunks.load(chunk, part, plan) == (State.SUCCEEDED if last else State.RUNNING)
+        assert model.objects.count() == 2
+    commits.execute("SELECT waits FROM commits")
+    assert commits.fetchall() == [(waits,)]
