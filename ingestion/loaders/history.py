@@ -65,7 +65,7 @@ def _find_changed(cursor: Cursor, compare: Merge) -> None:
     table = compare.table
     cursor.execute(
         sql.SQL(
-            "CREATE TEMPORARY TABLE ingestion_changed ON COMMIT DROP AS WITH {latest} nothing AS (SELECT)"
+            "CREATE TEMPORARY TABLE ingestion_changed ON COMMIT DROP AS WITH {latest} ingestion_nothing AS (SELECT)"
             " SELECT {columns}, {first_key} IS NOT NULL AS ingestion_known {from_differing}"
         ).format(
             latest=compare.latest(),
@@ -88,11 +88,11 @@ def _write(table: Table, versions: Versions) -> sql.Composed:
     return sql.SQL(
         "WITH instant AS MATERIALIZED (SELECT clock_timestamp() AS at),"
         " closed AS (UPDATE {table} AS target"
-        "  SET {end} = GREATEST(at, target.{begin} + interval '1 microsecond') {close}"
+        "  SET {end} = GREATEST(instant.at, target.{begin} + interval '1 microsecond') {close}"
         "  FROM {changed} AS changed, instant WHERE ingestion_known AND {changed_key} AND target.{end} IS NULL"
         "  RETURNING {target_key}, target.{end} AS ingestion_end),"
         " added AS (INSERT INTO {table} ({columns}, {begin} {open_column}) OVERRIDING SYSTEM VALUE"
-        "  SELECT {changed_columns}, COALESCE(closed.ingestion_end, at) {open_value}"
+        "  SELECT {changed_columns}, COALESCE(closed.ingestion_end, instant.at) {open_value}"
         "  FROM {changed} AS changed CROSS JOIN instant LEFT JOIN closed ON {closed_key}"
         "  ORDER BY {changed_order} RETURNING 1)"
         " SELECT (SELECT count(*) FROM closed), (SELECT count(*) FROM added),"

@@ -52,15 +52,14 @@ def find(cursor: Cursor, lookup: Lookup, naturals: Sequence[Natural]) -> dict[Na
             " FROM unnest({arrays}) WITH ORDINALITY AS wanted({values}, number) JOIN {table} AS found ON {condition}"
         ).format(
             target=sql.Identifier(lookup.target),
-            arrays=_arrays(len(lookup.natural)),
+            arrays=_arrays(naturals),
             values=_values(len(lookup.natural)),
             table=lookup.identifier,
             condition=sql.SQL(" AND ").join(
                 sql.SQL("{} = {}").format(sql.Identifier("found", column), value)
                 for column, value in zip(lookup.natural, _typed(lookup.types), strict=True)
             ),
-        ),
-        _columns(naturals),
+        )
     )
     return {naturals[number - 1]: target for number, target in cursor.fetchall()}
 
@@ -83,22 +82,19 @@ def create(cursor: Cursor, lookup: Lookup, naturals: Sequence[Natural]) -> int:
             table=lookup.identifier,
             columns=names(columns),
             typed=sql.SQL(", ").join(_typed(types)),
-            arrays=_arrays(len(columns)),
+            arrays=_arrays(made),
             values=_values(len(columns)),
             order=sql.SQL(", ").join(map(sql.Literal, range(1, len(lookup.natural) + 1))),
             natural=names(lookup.natural),
-        ),
-        _columns(made),
+        )
     )
     return cursor.rowcount
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(values) for values in zip(*rows, strict=True)]
-
-
-def _arrays(count: int) -> sql.Composable:
-    return sql.SQL(", ".join(["%s::text[]"] * count))
+def _arrays(rows: Sequence[tuple[Any, ...]]) -> sql.Composed:
+    # In the statement and not beside it: a name in it may hold a percent sign.
+    columns = zip(*rows, strict=True)
+    return sql.SQL(", ").join(sql.SQL("{}::text[]").format(sql.Literal(list(values))) for values in columns)
 
 
 def _values(count: int) -> sql.Composed:

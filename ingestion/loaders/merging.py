@@ -36,11 +36,11 @@ class Merge:
     is_partitioned: bool | None = None
 
     def upsert(self) -> sql.Composed:
-        """Write the differing rows; returns (differing, is_new, key…) for each row written, at least one row."""
+        """Write the differing rows; returns (differing, is new, key…) for each row written, at least one row."""
         # Note [xmax]: it is zero in a row that this statement inserted. A partitioned table does not show it, see
         # `insert` and `update`.
         return self._counted(
-            sql.SQL("{insert} DO {action} RETURNING (xmax = 0) AS is_new, {key}").format(
+            sql.SQL("{insert} DO {action} RETURNING (xmax = 0) AS ingestion_new, {key}").format(
                 insert=self._insert(sql.SQL("")),
                 action=_action(self.table),
                 key=names(self.table.key, "target"),
@@ -50,13 +50,13 @@ class Merge:
     def insert(self) -> sql.Composed:
         """Write the new rows alone; returns as `upsert` does."""
         return self._counted(
-            sql.SQL("{insert} DO NOTHING RETURNING true AS is_new, {key}").format(
+            sql.SQL("{insert} DO NOTHING RETURNING true AS ingestion_new, {key}").format(
                 insert=self._insert(sql.SQL("WHERE ingestion_new")), key=names(self.table.key, "target")
             )
         )
 
     def update(self, *, keys: bool) -> sql.Composed:
-        """Write the rows that are there and differ; returns (is_new, key…) for each, when their keys are wanted."""
+        """Write the rows that are there and differ; returns (is new, key…) for each, when their keys are wanted."""
         table = self.table
         assignments = [
             sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("latest", name)) for name in table.compared
@@ -65,7 +65,7 @@ class Merge:
             sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in table.fixed
         ]
         return sql.SQL(
-            "WITH {latest} nothing AS (SELECT) UPDATE {table} AS target SET {assignments} FROM {source}"
+            "WITH {latest} ingestion_nothing AS (SELECT) UPDATE {table} AS target SET {assignments} FROM {source}"
             " WHERE {same_key} AND {differs} {returning}"
         ).format(
             latest=self.latest(),
@@ -74,13 +74,15 @@ class Merge:
             source=self._source(),
             same_key=same_key(table.key, "target", "latest"),
             differs=_differs(table, "latest"),
-            returning=sql.SQL("RETURNING false AS is_new, {}" if keys else "").format(names(table.key, "target")),
+            returning=sql.SQL("RETURNING false AS ingestion_new, {}" if keys else "").format(
+                names(table.key, "target")
+            ),
         )
 
     def still_absent(self) -> sql.Composed:
         """Count the keys that are not in the table after all was written."""
         return sql.SQL(
-            "WITH {latest} nothing AS (SELECT) SELECT count(*) FROM {source}"
+            "WITH {latest} ingestion_nothing AS (SELECT) SELECT count(*) FROM {source}"
             " WHERE NOT EXISTS (SELECT FROM {table} AS target WHERE {same_key})"
         ).format(
             latest=self.latest(),
@@ -92,8 +94,8 @@ class Merge:
     def sample(self, size: int) -> sql.Composed:
         """Select the first differing rows in the order of their keys: (after, before) as JSON text."""
         return sql.SQL(
-            "WITH {latest} nothing AS (SELECT)"
-            " SELECT to_jsonb(latest)::text, CASE WHEN {first_key} IS NOT NULL THEN to_jsonb(target)::text END"
+            "WITH {latest} ingestion_nothing AS (SELECT)"
+            " SELECT to_jsonb(latest.*)::text, CASE WHEN {first_key} IS NOT NULL THEN to_jsonb(target.*)::text END"
             " {from_differing} ORDER BY {latest_key} LIMIT {size}"
         ).format(
             latest=self.latest(),
@@ -108,7 +110,8 @@ class Merge:
         if not self.has_duplicates:
             return sql.SQL("")
         return sql.SQL(
-            "latest AS MATERIALIZED (SELECT DISTINCT ON ({key}) {columns} FROM {stage} ORDER BY {key}, {order} DESC),"
+            "ingestion_latest AS MATERIALIZED"
+            " (SELECT DISTINCT ON ({key}) {columns} FROM {stage} ORDER BY {key}, {order} DESC),"
         ).format(
             key=names(self.table.key),
             columns=names(self.table.columns),
@@ -135,7 +138,9 @@ class Merge:
         )
 
     def _source(self) -> sql.Composable:
-        return sql.SQL("latest") if self.has_duplicates else sql.SQL("{} AS latest").format(self.stage)
+        # The table itself may be called latest.
+        source = sql.Identifier("ingestion_latest") if self.has_duplicates else self.stage
+        return sql.SQL("{} AS latest").format(source)
 
     def _in_order(self) -> sql.Composable:
         # Sorted rows make PostgreSQL walk through the index beside them. By itself it copies all that the table has of
@@ -174,10 +179,10 @@ class Merge:
 
 
 _COUNTS = sql.SQL(
-    " SELECT (SELECT differing FROM counted), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new)"
-    " FROM written"
+    " SELECT (SELECT counted.differing FROM counted), count(*) FILTER (WHERE ingestion_new),"
+    " count(*) FILTER (WHERE NOT ingestion_new) FROM written"
 )
-_ROWS = sql.SQL(" SELECT differing, written.* FROM counted LEFT JOIN written ON true")
+_ROWS = sql.SQL(" SELECT counted.differing, written.* FROM counted LEFT JOIN written ON true")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -83,7 +83,7 @@ def exchange(cursor: Cursor, table: Table, tables: RunTables) -> Loaded:
             " new AS (SELECT *, {row} AS ingestion_row, row_number() OVER (PARTITION BY {row}) AS ingestion_number"
             "  FROM {stage}),"
             " absent AS MATERIALIZED (SELECT new.* FROM new LEFT JOIN kept ON kept.row = ingestion_row"
-            "  WHERE ingestion_number > COALESCE(times, 0)),"
+            "  WHERE ingestion_number > COALESCE(kept.times, 0)),"
             " written AS (INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE"
             "  SELECT {columns} FROM absent ORDER BY {line} RETURNING 1)"
             " SELECT (SELECT count(*) FROM {stage}), (SELECT count(*) FROM absent), (SELECT count(*) FROM written)"

@@ -69,18 +69,19 @@ def _free_keys(cursor: Cursor, table: Table, keys: Sequence[Any], order: Rising)
     """
     if not keys or len(table.key) > 1 or type(keys[0]) not in (int, str):
         return None
+    # Values are not passed beside the statement, for a name in it may hold a percent sign.
     names = {"table": table.identifier, "key": sql.Identifier(table.key[0])}
     if type(keys[0]) is str:
+        wanted = sql.Literal(list(keys))
         cursor.execute(
-            sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {key} = ANY(%s))").format(**names), [list(keys)]
+            sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {key} = ANY({wanted}))").format(**names, wanted=wanted)
         )
         return None if cursor.fetchone()[0] else lambda more: False
     low, high = order.bounds(keys)
     cursor.execute(
         sql.SQL(
-            "SELECT EXISTS (SELECT FROM {table} WHERE {key} BETWEEN %s AND %s), (SELECT max({key}) FROM {table})"
-        ).format(**names),
-        [low, high],
+            "SELECT EXISTS (SELECT FROM {table} WHERE {key} BETWEEN {low} AND {high}), (SELECT max({key}) FROM {table})"
+        ).format(**names, low=sql.Literal(low), high=sql.Literal(high))
     )
     exists, highest = cursor.fetchone()
     if exists:
