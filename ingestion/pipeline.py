@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 # How long one wait for a page lasts before the slice looks whether it is to end.
 LOOK_SECONDS: Final = 0.5
+# A slice that took long to get to its first page lasts as long again: a compressed file is read from its beginning to
+# where it goes on. At most so many times its own length, which stays below the task's time limit.
+STRETCH: Final = 4
 # How often a run in the foreground looks for a part to advance, while others advance the last ones.
 POLL_SECONDS: Final = 0.2
 # How often a wait is written again to a database that does not take it.
@@ -64,8 +67,8 @@ def advance_claimed(
     """Advance a part that this process has claimed.
 
     Args:
-        slice_seconds: give the part back at the first chunk boundary after this long, or when the worker is to stop;
-            None goes on to the end.
+        slice_seconds: give the part back at the first chunk boundary after this long from the slice's first page on,
+            or when the worker is to stop; None goes on to the end.
         patient: let the part wait for another attempt after a transient failure; otherwise it fails. Wake workers for
             the parts that the run is divided into.
         differences: filled with the first chunks.DIFF_ROWS rows that are written.
@@ -106,7 +109,7 @@ def _advance(
             "no_progress", f"{part.attempts - 1} attempts ended without a trace: the process was killed each time"
         )
     plan = feeds.resolve(feed)
-    ends_at = time.monotonic() + slice_seconds if slice_seconds is not None else float("inf")
+    started_at, ends_at = time.monotonic(), 0.0
     # Until its first chunk nobody knows that the host answers. A dry run would lock the host for all others.
     unheard = part.run.host if differences is None else ""
     # What a dry run has read is rolled back with it.
@@ -115,6 +118,7 @@ def _advance(
     prepared = _prepared(tracing.placed(pages), plan, watch, memory, is_strict=is_strict)
     with sightings.explaining(watch), Prefetcher(prepared, max_bytes=reading.prepared_bytes(feed)) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
+            ends_at = ends_at or _end(slice_seconds, started_at)
             chunk = collect(page, ahead, plan, memory)
             state = chunks.load(chunk, part, plan, differences, memory)
             breakers.note_success(unheard)
@@ -130,6 +134,14 @@ def _advance(
             return _tidied(part, feed, state)
     attempts.release(part)
     return State.QUEUED
+
+
+def _end(slice_seconds: float | None, started_at: float) -> float:
+    """Return when a slice is to end whose first page has just come."""
+    if slice_seconds is None:
+        return float("inf")
+    now = time.monotonic()
+    return now + max(slice_seconds, min(now - started_at, STRETCH * slice_seconds))
 
 
 def _tidied(part: Part, feed: Feed, state: State) -> State:

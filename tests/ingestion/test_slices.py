@@ -108,6 +108,16 @@ def test_a_wait_for_a_page_longer_than_the_lease_is_not_taken_over(catalog, mode
     assert (rival.took, rival.tries > 5) == (False, True)
 
 
+def test_a_slice_lasts_as_long_as_its_way_to_the_first_page(catalog, model):
+    """Pages come after 1.2, 1.45, 1.7 and 1.95 s; the slice's own half a second would end behind the second one."""
+    catalog.declare(
+        Upsert(model, key="code"),
+        *(products(number) for number in (1, 2, 3, 4)),
+        before=lambda number: time.sleep(1.2 if number == 1 else 0.25),
+    )
+    assert pipeline.advance(queued().pk, slice_seconds=0.5) == State.SUCCEEDED
+
+
 @pytest.mark.usefixtures("_short_leases")
 def test_the_lease_outlives_its_connection(db):
     part = queued_photos()
