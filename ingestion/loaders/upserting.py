@@ -72,9 +72,10 @@ def _free_keys(cursor: Cursor, table: Table, keys: Sequence[Any], order: Rising)
     # Values are not passed beside the statement, for a name in it may hold a percent sign.
     names = {"table": table.identifier, "key": sql.Identifier(table.key[0])}
     if type(keys[0]) is str:
-        wanted = sql.Literal(list(keys))
+        # Text in a list takes the type of the column, which need not be text; in an array it is text.
+        wanted = sql.Literal(tuple(keys))
         cursor.execute(
-            sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {key} = ANY({wanted}))").format(**names, wanted=wanted)
+            sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {key} IN {wanted})").format(**names, wanted=wanted)
         )
         return None if cursor.fetchone()[0] else lambda more: False
     low, high = order.bounds(keys)

@@ -164,6 +164,17 @@ def test_text_keys(cursor):
     assert counts(upsert(cursor, table, [("é'", 1), ("b\\", 3), ("c", 1)], kinds)) == (3, 1, 1, 1, 0)
 
 
+@pytest.mark.parametrize("kind", ["mood", "inet"])
+def test_keys_of_other_types_that_come_as_text(cursor, kind):
+    cursor.execute("CREATE TYPE mood AS ENUM ('1.0.0.1', '1.0.0.2', '1.0.0.3')")
+    cursor.execute(f"CREATE TABLE states (code {kind} PRIMARY KEY, n bigint)")
+    table = Table(name="states", columns=("code", "n"), key=("code",))
+    kinds = ("text", "integer")
+    assert counts(upsert(cursor, table, [("1.0.0.1", 1), ("1.0.0.2", 2)], kinds)) == (2, 2, 0, 0, 0)
+    assert counts(upsert(cursor, table, [("1.0.0.3", 1)], kinds)) == (1, 1, 0, 0, 0)
+    assert counts(upsert(cursor, table, [("1.0.0.1", 1), ("1.0.0.2", 3)], kinds)) == (2, 0, 1, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("pages", "expected"),
     [
