@@ -21,7 +21,7 @@ help:
 	@echo 'make up ONCE=1   the same, but end after that first run (exit 0 if it succeeded, else 1)'
 	@echo 'make test        run the whole test suite on real servers'
 	@echo 'make check       run the formatter, the linters, the type checker and the deployment checks'
-	@echo 'make faults      kill, cut, freeze and duplicate whatever takes part in a run, for about an hour'
+	@echo 'make faults      kill, cut, freeze and duplicate whatever takes part in a run, for an hour and a quarter'
 	@echo 'make soak        load 10 GiB of CSV from HTTP and S3 under a limit of memory, for some minutes'
 	@echo 'make bench       measure; nothing else should run on the machine'
 	@echo 'make lock        resolve the dependencies of pyproject.toml again'

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("docs")  # one checkout, not one for each p
 NOT_RUN = {
     r"(\w+=\S+ )?make up": "installs and stays in the foreground; tests/config runs it",
     r"make (test|check|bench|lock|clean)": "would run this test again, or change the environment that it runs in",
-    r"make faults( ARGS=.*)?": "takes an hour; tests/faults runs a quick selection",
+    r"make faults( ARGS=.*)?": "takes more than an hour; tests/faults runs a quick selection",
     r"make soak( ARGS=.*)?": "takes minutes and gigabytes; tests/stack loads a smaller export in the same way",
     r"python -m pytest .*": "a test of this very suite",
     r"python manage\.py load_data --times 100": "takes minutes; the command is run with fewer photos",
