@@ -17,8 +17,9 @@ READ_ONLY: Final = "25006"
 _TRANSIENT: Final = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE, "57014", "53300", "25006"})
 # Whole classes of that kind: connection exceptions, and shutdown or crash of the server.
 _TRANSIENT_CLASSES: Final = ("08", "57P")
-# What one record did: data exceptions, integrity constraint violations, and what no index entry or row has room for.
-_RECORD_CLASSES: Final = ("22", "23", "54000")
+# What one record did: data exceptions, integrity constraint violations, what no index entry or row has room for, and
+# keys that only the database takes for the same one, as those of citext: apart from each other, they are loaded.
+_RECORD_CLASSES: Final = ("21000", "22", "23", "54000")
 _REASONS: Final = {
     "23502": "not_null_violation",
     "23503": "foreign_key_violation",

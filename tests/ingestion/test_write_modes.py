@@ -152,3 +152,16 @@ def test_a_row_that_refers_to_nothing_is_rejected(catalog, model):
         assert Reject.objects.get().reason == "foreign_key_violation"
     finally:
         execute("DROP TABLE codes CASCADE")
+
+
+def test_keys_that_only_the_database_takes_for_the_same_one_are_loaded_in_their_order(catalog):
+    execute("CREATE EXTENSION citext")
+    try:
+        with table_of(code=models.CharField(max_length=10, unique=True), name=models.CharField(max_length=20)) as model:
+            execute("ALTER TABLE photos_order ALTER COLUMN code TYPE citext")
+            records = [{"code": "a", "name": "first"}, {"code": "A", "name": "last"}, {"code": "b", "name": "only"}]
+            summary = catalog.sync(Upsert(model, key="code"), records)
+            assert counts(summary) == {"read": 3, "inserted": 2, "updated": 1}
+            assert rows(model, "code", "name") == [("a", "last"), ("b", "only")]
+    finally:
+        execute("DROP EXTENSION citext CASCADE")
