@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from config import servers
+from config.servers.leases import is_kept
 from tests.config.server_processes import eventually, processes_of
 
 
@@ -16,4 +17,6 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     servers.addresses(path)
     yield path
     eventually(lambda: not processes_of(path), "no process is left behind")
+    # A process that ends has lost its command line before it lets go of its files.
+    eventually(lambda: not path.is_dir() or not is_kept(path), "no keeper holds its lock")
     servers.discard(path)
