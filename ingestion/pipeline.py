@@ -34,8 +34,9 @@ log = structlog.get_logger(__name__)
 # How long one wait for a page lasts before the slice looks whether it is to end.
 LOOK_SECONDS: Final = 0.5
 # A slice that took long to get to its first page lasts as long again: a compressed file is read from its beginning to
-# where it goes on. At most so many times its own length, which stays below the task's time limit.
-STRETCH: Final = 4
+# where it goes on. With the way there it takes at most so many times its own length, or one chunk: with a minute that
+# stays below the task's time limit.
+STRETCH: Final = 8
 # How often a run in the foreground looks for a part to advance, while others advance the last ones.
 POLL_SECONDS: Final = 0.2
 # How often a wait is written again to a database that does not take it.
@@ -141,7 +142,7 @@ def _end(slice_seconds: float | None, started_at: float) -> float:
     if slice_seconds is None:
         return float("inf")
     now = time.monotonic()
-    return now + max(slice_seconds, min(now - started_at, STRETCH * slice_seconds))
+    return min(now + max(slice_seconds, now - started_at), started_at + STRETCH * slice_seconds)
 
 
 def _tidied(part: Part, feed: Feed, state: State) -> State:

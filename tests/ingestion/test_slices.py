@@ -97,7 +97,7 @@ def test_a_transaction_longer_than_the_lease_is_not_taken_over(catalog, model, t
 def test_a_wait_for_a_page_longer_than_the_lease_is_not_taken_over(catalog, model):
     def wait(number):
         if number == 2:
-            time.sleep(1)
+            time.sleep(1)  # the wait that the case is about: twice the lease
 
     catalog.declare(Upsert(model, key="code"), products(1), products(2), before=wait)
     part = queued()
@@ -108,6 +108,7 @@ def test_a_wait_for_a_page_longer_than_the_lease_is_not_taken_over(catalog, mode
     assert (rival.took, rival.tries > 5) == (False, True)
 
 
+# In the next two the remote's slowness is what the case is about: nothing can be polled instead of it.
 def test_a_slice_lasts_as_long_as_its_way_to_the_first_page(catalog, model):
     """Pages come after 1.2, 1.45, 1.7 and 1.95 s; the slice's own half a second would end behind the second one."""
     catalog.declare(
@@ -116,6 +117,17 @@ def test_a_slice_lasts_as_long_as_its_way_to_the_first_page(catalog, model):
         before=lambda number: time.sleep(1.2 if number == 1 else 0.25),
     )
     assert pipeline.advance(queued().pk, slice_seconds=0.5) == State.SUCCEEDED
+
+
+def test_a_slice_whose_way_to_the_first_page_took_all_its_time_loads_one_chunk(catalog, model):
+    """As before the task's time limit: the way takes 1 s, eight times 0.1 s are over, and more pages would come."""
+    catalog.declare(
+        Upsert(model, key="code"),
+        *(products(number) for number in (1, 2, 3)),
+        before=lambda number: time.sleep(1 if number == 1 else 0.25),
+    )
+    assert pipeline.advance(queued().pk, slice_seconds=0.1) == State.QUEUED
+    assert rows(model, "code") == [1]
 
 
 @pytest.mark.usefixtures("_short_leases")
