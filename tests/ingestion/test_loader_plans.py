@@ -1,4 +1,4 @@
-"""How the loaders' statements are carried out, where another plan of the database's takes minutes or hours."""
+"""How the loaders' statements are carried out, where another plan of the database's takes longer, or does not end."""
 
 from contextlib import contextmanager
 from itertools import chain
