@@ -11,7 +11,7 @@ from django.db.models.functions import Cast, Now
 from ingestion import feeds, waits
 from ingestion.errors import ConfigurationError
 from ingestion.models import Part, Run, State
-from ingestion.sources import S3, Files, Ftp, Sftp, Source, Web
+from ingestion.sources import S3, Files, Ftp, Sftp, Soap, Source, Web
 
 # When a part looks again whether its host has room.
 WAIT: Final = timedelta(seconds=3)
@@ -29,6 +29,8 @@ def host_of(source: Source) -> str:
     Empty where it has none, or its URL is not known yet.
     """
     url = _place_of(source) if isinstance(source, Files) else getattr(source, "url", None)
+    if url is None and isinstance(source, Soap):
+        url = source.wsdl  # the service is at the same origin
     try:
         parts = urlsplit(url() if callable(url) else url or "")
         port = parts.port

@@ -126,6 +126,11 @@ class Response:
     is_delimited: bool = True
     is_empty: bool = False
 
+    @property
+    def size_bytes(self) -> int:
+        """Return what its body takes in memory."""
+        return len(self.body)
+
 
 class Signer(Protocol):
     """What makes a client's requests count as somebody's. Used from the thread that fetches."""

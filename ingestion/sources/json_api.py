@@ -9,18 +9,18 @@ from functools import partial
 from typing import Any, Literal
 
 from ingestion.errors import ConfigurationError
-from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Retry, Transport, secrets_in
+from ingestion.http import Answers, Auth, Client, Limits, QueryAuth, Rate, Response, Retry, Transport, secrets_in
 from ingestion.http.validators import CONDITIONS, NOT_MODIFIED
 from ingestion.pagination import Paginator
 from ingestion.sources import loops
 from ingestion.sources.arguments import placed
-from ingestion.sources.asking import Asking
+from ingestion.sources.asking import Asked, Asking
 from ingestion.sources.files.csv_files import Csv
 from ingestion.sources.files.ndjson import Ndjson
 from ingestion.sources.overlaps import seams_of
 from ingestion.sources.reads import Read
 from ingestion.sources.revalidating import Revalidation, fingerprint
-from ingestion.sources.sent_ahead import SentAhead, refuse_blind
+from ingestion.sources.sent_ahead import Exchange, SentAhead, refuse_blind
 from ingestion.sources.shaping import Shape
 from ingestion.types import Cursor, Foresee, Page, Recall
 
@@ -65,8 +65,7 @@ class JsonApi:
         has_body = self.body is not None or getattr(self.pagination, "place", "query") == "body"
         if has_body and self.method == "GET":
             raise ConfigurationError('JsonApi sends no body with GET: declare method="POST"')
-        if self.concurrency != 1:
-            refuse_blind(self.pagination, self.concurrency)
+        refuse_blind(self.pagination, self.concurrency)
         looks_inside = any(getattr(self.pagination, name, ()) for name in ("cursor", "url", "total", "has_more"))
         if self.format is not None and (looks_inside or self.envelope or self.records or self.single):
             raise ConfigurationError(
@@ -83,8 +82,11 @@ class JsonApi:
     def pages_at_once(
         self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
     ) -> Iterator[Page]:
-        with SentAhead(self._asking(), self.client, at_once=at_once, max_bytes=max_bytes) as ahead:
-            yield from self.read(ahead.client, cursor, recall, ahead=ahead)
+        exchange = Exchange(
+            pagination=self.pagination, prepare=self._asking().page, open=self.client, send=partial(_send, self.method)
+        )
+        with SentAhead(exchange, at_once=at_once, max_bytes=max_bytes) as ahead:
+            yield from self.read(ahead.tool, cursor, recall, ahead=ahead)
 
     def place(self) -> str:
         asked = self._asking().page(self.pagination.first())
@@ -157,7 +159,7 @@ class JsonApi:
         cursor: Cursor | None,
         recall: Recall | None = None,
         foresee: Foresee | None = None,
-        ahead: SentAhead | None = None,
+        ahead: SentAhead[Client, Asked, Response] | None = None,
     ) -> Iterator[Page]:
         """Yield the pages as `pages` does, with a client that is open, or what was sent ahead."""
         asking, shape = self._asking(), self._shape()
@@ -166,13 +168,13 @@ class JsonApi:
         seams = seams_of(self.pagination, is_comparable=self.expand is None)
         while at:
             asked = asking.page(at["at"])
-            ask = partial(client.request, self.method, asked.url, asked.params, body=asked.body)
             heard, known_total = None, None
             if ahead is not None:
                 response, known_total = ahead.answer(at["at"], asked)
             elif revalidation is None:
-                response = ask(headers=asked.headers or None)
+                response = _send(self.method, client, asked)
             else:
+                ask = partial(client.request, self.method, asked.url, asked.params, body=asked.body)
                 response, heard = revalidation.ask(ask, asked.headers, at["pages"] + 1, at["at"])
             read = Read(
                 asking=asking, shape=shape, max_pages=self.max_pages, asked=asked, response=response, at=at,
@@ -182,3 +184,7 @@ class JsonApi:
             page = seams.watched(page, partial(asking.shown, asked.added))
             yield page
             at = page.following
+
+
+def _send(method: str, client: Client, asked: Asked) -> Response:
+    return client.request(method, asked.url, asked.params, body=asked.body, headers=asked.headers or None)

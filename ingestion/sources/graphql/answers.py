@@ -71,20 +71,21 @@ class Envelope:
     problems: tuple[Problem, ...]
     extensions: Mapping[str, Any]
 
+    @property
+    def size_bytes(self) -> int:
+        """Return what the response takes in memory, of which the records are a part."""
+        return self.response.size_bytes
+
 
 class Reader:
-    """Take responses apart; compiled once for the path of the records below `data`.
+    """Take responses apart; compiled once for the path of the records below `data`."""
 
-    `hide` leaves out of a message what the server was sent.
-    """
-
-    def __init__(self, path: tuple[str, ...], hide: Callable[[str], str]) -> None:
+    def __init__(self, path: tuple[str, ...]) -> None:
         self._path = path
-        self._hide = hide
         self._decode = _decoder(path)
 
-    def open(self, response: Response) -> Envelope:
-        """Read what is beside the records.
+    def open(self, response: Response, hide: Callable[[str], str]) -> Envelope:
+        """Read what is beside the records; `hide` leaves out of a message what the server was sent.
 
         Raises:
             RunFailed: `not_json`, `encoding`, `shape` as of `split_records`.
@@ -99,7 +100,7 @@ class Reader:
         return Envelope(
             response=response,
             found=found,
-            problems=tuple(_problem(each, self._hide) for each in problems),
+            problems=tuple(_problem(each, hide) for each in problems),
             extensions=extensions if isinstance(extensions, dict) else {},
         )
 

@@ -1,7 +1,6 @@
 """A GraphQL query as a source: one page for each request."""
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,34 +8,19 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ingestion.errors import ConfigurationError, RecordRejected, RetryLater, RunFailed
-from ingestion.http import (
-    LONGEST_SLEEP,
-    Auth,
-    Client,
-    Limits,
-    Rate,
-    Response,
-    Retry,
-    TransientFailure,
-    Transport,
-    secrets_in,
-)
-from ingestion.http.ratelimits import wait_asked_for
+from ingestion.errors import ConfigurationError, RecordRejected, RunFailed
+from ingestion.http import Auth, Client, Limits, Rate, Response, Retry, Transport, secrets_in
 from ingestion.pagination import Paginator, Received
 from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
 from ingestion.sources.graphql.answers import Envelope, Nodes, Problem, Reader, at_path, summary
+from ingestion.sources.graphql.asking import Asker
 from ingestion.sources.graphql.connections import PAGE_INFO
-from ingestion.sources.graphql.throttling import is_throttled, wait_for_budget
 from ingestion.sources.overlaps import seams_of
-from ingestion.sources.patience import patiently
+from ingestion.sources.sent_ahead import Exchange, SentAhead, refuse_blind
 from ingestion.sources.shaping import digest_of, last_of
-from ingestion.types import Cursor, Page
+from ingestion.types import Cursor, Page, Recall
 
-# "GraphQL over HTTP": many servers tell what is wrong with a query in the body of a 400, some in one of a 422.
-_ANSWERS: Final = frozenset({400, 422})
-_HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/json, application/graphql-response+json"}
 _NO_CODE: Final = re.compile(r'"""(?:[^"]|"(?!""))*"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*')
 _WRITING: Final = re.compile(r"\b(mutation|subscription)\b")
 _encode: Final = msgspec.json.Encoder().encode
@@ -51,6 +35,7 @@ class GraphQL:
         variables: of every request; those of `pagination` join them.
         partial: what becomes of data beside `errors`: `"fail"` fails the run, `"reject"` rejects the records that the
             paths of the errors lead into, and fails it for any other error.
+        concurrency: pages that are asked for at once, where the pagination knows the total.
     """
 
     url: str | Callable[[], str]
@@ -67,9 +52,11 @@ class GraphQL:
     auth: Auth | None = None
     transport: Transport = field(default_factory=Transport)
     rates: tuple[Rate, ...] = ()
+    concurrency: int = 1
 
     def __post_init__(self) -> None:
         refuse_links(self.pagination, "GraphQL")
+        refuse_blind(self.pagination, self.concurrency)
         if self.partial not in ("fail", "reject"):
             raise ConfigurationError(f"GraphQL: partial is {self.partial!r}, expected 'fail' or 'reject'")
         if found := _WRITING.search(_outermost(self.query)):
@@ -83,23 +70,39 @@ class GraphQL:
                 should sleep.
             RunFailed: `graphql_errors`, or the answer is not what the feed expects.
         """
-        url = self.url if isinstance(self.url, str) else self.url()
+        asker = self._asker()
+        with self._client(asker.url) as client:
+            yield from self._pages(cursor, asker.reader, lambda _, body: (asker.ask(client, body), None))
+
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        asker = self._asker()
+        exchange = Exchange(
+            pagination=self.pagination, prepare=self._body, open=partial(self._client, asker.url), send=asker.ask
+        )
+        with SentAhead(exchange, at_once=at_once, max_bytes=max_bytes) as ahead:
+            yield from self._pages(cursor, asker.reader, ahead.answer)
+
+    def _pages(
+        self, cursor: Cursor | None, reader: Reader, answer: Callable[[Cursor, bytes], tuple[Envelope, int | None]]
+    ) -> Iterator[Page]:
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
         seams = seams_of(self.pagination)
-        with self._client(url) as client:
-            reader = Reader(self.records, client.hidden)
-            while at:
-                body = self._body(at["at"])
-                envelope = patiently(self.retry, partial(_ask, client, url, body, reader))
-                page = seams.watched(self._page(reader, envelope, at), partial(shown, self.pagination, at["at"]))
-                yield page
-                at = page.following
-                if at:
-                    _pace(envelope)
+        while at:
+            envelope, known_total = answer(at["at"], self._body(at["at"]))
+            page = self._page(reader, envelope, at, known_total)
+            page = seams.watched(page, partial(shown, self.pagination, at["at"]))
+            yield page
+            at = page.following
 
     def with_values(self, values: Mapping[str, str | int]) -> "GraphQL":
         """Return the source with more variables."""
         return replace(self, variables=placed(self.variables, values))
+
+    def _asker(self) -> Asker:
+        url = self.url if isinstance(self.url, str) else self.url()
+        return Asker(url=url, retry=self.retry, reader=Reader(self.records))
 
     def _client(self, url: str) -> Client:
         return Client(
@@ -117,7 +120,7 @@ class GraphQL:
         asked = {"query": self.query, "variables": arguments_of(self.pagination, at, self.variables)}
         return _encode(asked | ({"operationName": self.operation} if self.operation else {}))
 
-    def _page(self, reader: Reader, envelope: Envelope, at: Cursor) -> Page:
+    def _page(self, reader: Reader, envelope: Envelope, at: Cursor, known_total: int | None) -> Page:
         if envelope.problems and self.partial == "fail":
             raise RunFailed("graphql_errors", summary(envelope.problems))
         try:
@@ -131,6 +134,7 @@ class GraphQL:
             records=len(nodes.records),
             value=partial(_value, reader, envelope.response, nodes),
             last=partial(last_of, nodes.records),
+            known_total=known_total,
         )
         return Page(
             number=at["pages"] + 1,
@@ -152,38 +156,6 @@ def _value(reader: Reader, response: Response, nodes: Nodes, path: tuple[str, ..
     if path[0] != PAGE_INFO:
         return reader.look(response, path)
     return at_path(nodes.page_info, path[1:])
-
-
-def _ask(client: Client, url: str, body: bytes, reader: Reader) -> Envelope:
-    """Ask once for a page, and have it asked again later where the server says so."""
-    response = client.request("POST", url, {}, body=body, headers=_HEADERS, answers=_ANSWERS)
-    envelope = _opened(reader, response)
-    if is_throttled(envelope.problems):
-        wait = wait_asked_for(response.headers) or wait_for_budget(envelope.extensions)
-        raise TransientFailure(f"the query was throttled: {summary(envelope.problems)}", wait=wait or None)
-    if response.status in _ANSWERS and not envelope.problems:
-        raise RunFailed("http_status", f"the query was answered with status {response.status}, and no errors")
-    return envelope
-
-
-def _opened(reader: Reader, response: Response) -> Envelope:
-    try:
-        return reader.open(response)
-    except RunFailed as error:
-        if response.status in _ANSWERS:
-            raise RunFailed("http_status", f"the query was answered with status {response.status}: {error}") from error
-        if response.is_delimited or error.code != "not_json":
-            raise
-        raise TransientFailure(f"the connection ended within the response: {error}", blames="request") from error
-
-
-def _pace(envelope: Envelope) -> None:
-    """Wait until the budget allows another query like the last one."""
-    wait = wait_for_budget(envelope.extensions)
-    if wait > LONGEST_SLEEP:
-        raise RetryLater("the budget of the server's rate limit is used up", wait=wait)
-    if wait:
-        time.sleep(wait.total_seconds())
 
 
 def _refused(problems: tuple[Problem, ...], nodes: Nodes, path: tuple[str, ...]) -> dict[int, RecordRejected]:

@@ -1,6 +1,7 @@
 """A service as its WSDL describes it, through zeep, whose documents and requests go through our HTTP client."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -77,9 +78,36 @@ class Service:
         return response
 
 
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A WSDL that was read, from where it is; several services may be made of it, for a thread each."""
+
+    wsdl: str
+    document: Any
+
+
+def read_wsdl(client: Client, wsdl: str) -> Described:
+    """Read a WSDL, and what it imports.
+
+    Raises:
+        RunFailed: `wsdl`, `xml_dtd`: it cannot be used.
+    """
+    errors = needed("zeep.exceptions", "soap")
+    documents = needed("zeep.wsdl", "soap")
+    try:
+        document = documents.Document(wsdl, Transport(client, wsdl), settings=_settings())
+    except IngestionError:
+        raise
+    except (errors.DTDForbidden, errors.EntitiesForbidden) as error:
+        raise RunFailed("xml_dtd", "the WSDL has a document type, which may define entities; it is not read") from error
+    except Exception as error:  # zeep raises whatever its parsers stumble over
+        raise RunFailed("wsdl", f"it cannot be read: {type(error).__name__}: {str(error)[:_SHOWN]}") from error
+    return Described(wsdl=wsdl, document=document)
+
+
 def connect(  # noqa: PLR0913 - what a service is found by
     client: Client,
-    wsdl: str,
+    described: Described,
     *,
     operation: str,
     service: str | None,
@@ -87,24 +115,15 @@ def connect(  # noqa: PLR0913 - what a service is found by
     url: str | None,
     token: tuple[str, str, bool] | None,
 ) -> Service:
-    """Read a WSDL and find an operation in it.
+    """Find an operation in a WSDL, to be asked with a client.
 
     Raises:
-        RunFailed: `wsdl`, `xml_dtd`: the WSDL cannot be used.
         ConfigurationError: it has no such service, port or operation, or its address is at another origin.
     """
-    zeep = needed("zeep", "soap")
-    errors = needed("zeep.exceptions", "soap")
-    transport = Transport(client, wsdl)
-    settings = zeep.Settings(forbid_dtd=True, forbid_entities=True, raw_response=True, xml_huge_tree=False)
-    try:
-        found = zeep.Client(wsdl, transport=transport, settings=settings, wsse=_security(token))
-    except IngestionError:
-        raise
-    except (errors.DTDForbidden, errors.EntitiesForbidden) as error:
-        raise RunFailed("xml_dtd", "the WSDL has a document type, which may define entities; it is not read") from error
-    except Exception as error:  # zeep raises whatever its parsers stumble over
-        raise RunFailed("wsdl", f"it cannot be read: {type(error).__name__}: {str(error)[:_SHOWN]}") from error
+    zeep, wsdl = needed("zeep", "soap"), described.wsdl
+    found = zeep.Client(
+        described.document, transport=Transport(client, wsdl), settings=_settings(), wsse=_security(token)
+    )
     chosen = _port(found, service, port, operation)
     address = url or chosen.binding_options.get("address") or ""
     if url is None and is_url(wsdl) and origin_of(address) != origin_of(wsdl):
@@ -114,6 +133,11 @@ def connect(  # noqa: PLR0913 - what a service is found by
         )
     proxy = found.create_service(str(chosen.binding.name), address)
     return Service(proxy[operation], _answers(chosen.binding.get(operation)), operation)
+
+
+def _settings() -> Any:
+    zeep = needed("zeep", "soap")
+    return zeep.Settings(forbid_dtd=True, forbid_entities=True, raw_response=True, xml_huge_tree=False)
 
 
 def _security(token: tuple[str, str, bool] | None) -> Any:

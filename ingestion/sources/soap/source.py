@@ -1,6 +1,7 @@
 """An operation of a SOAP service as a source: one page for each request."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,11 +15,12 @@ from ingestion.sources import loops
 from ingestion.sources.arguments import arguments_of, placed, refuse_links, shown
 from ingestion.sources.overlaps import seams_of
 from ingestion.sources.patience import patiently
+from ingestion.sources.sent_ahead import Exchange, SentAhead, refuse_blind
 from ingestion.sources.shaping import digest_of, last_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
 from ingestion.sources.soap.records import Reader
-from ingestion.sources.soap.services import ANSWERS, Service, connect, is_url
-from ingestion.types import Cursor, Page
+from ingestion.sources.soap.services import ANSWERS, Described, Service, connect, is_url, read_wsdl
+from ingestion.types import Cursor, Page, Recall
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class Soap:
         url: address of the service, when it is another one than the WSDL says.
         user, password: of a WS-Security user name token.
         digest: send the password's digest instead of the password.
+        concurrency: pages that are asked for at once, where the pagination knows the total.
     """
 
     wsdl: str | Callable[[], str]
@@ -58,9 +61,11 @@ class Soap:
     auth: Auth | None = None
     transport: Transport = field(default_factory=Transport)
     rates: tuple[Rate, ...] = ()
+    concurrency: int = 1
 
     def __post_init__(self) -> None:
         refuse_links(self.pagination, "Soap")
+        refuse_blind(self.pagination, self.concurrency)
         given: tuple[object, object] = self.records, self.lists  # one text alone is text, whatever the annotation says
         if not self.records or any(isinstance(names, str) for names in given):
             raise ConfigurationError("Soap needs the names on the way to its records, and names of lists, as tuples")
@@ -74,20 +79,39 @@ class Soap:
             RetryLater: a transient failure outlasted its retries.
             RunFailed: `soap_fault`, or the answer is not what the feed expects.
         """
+        with self._sessions()() as session:
+            yield from self._pages(cursor, session, lambda _, arguments: (*self._ask(session, arguments), None))
+
+    def pages_at_once(
+        self, cursor: Cursor | None, recall: Recall | None, *, at_once: int, max_bytes: int
+    ) -> Iterator[Page]:
+        exchange = Exchange(
+            pagination=self.pagination, prepare=self._arguments, open=self._sessions(), send=self._ask_ahead
+        )
+        with SentAhead(exchange, at_once=at_once, max_bytes=max_bytes) as ahead:
+
+            def answer(at: Cursor, arguments: dict[str, Any]) -> tuple[Response, Opened, int | None]:
+                response, known_total = ahead.answer(at, arguments)
+                return response, open_envelope(response, ahead.tool.client.hidden), known_total
+
+            yield from self._pages(cursor, ahead.tool, answer)
+
+    def _pages(
+        self,
+        cursor: Cursor | None,
+        session: "_Session",
+        answer: Callable[[Cursor, dict[str, Any]], tuple[Response, Opened, int | None]],
+    ) -> Iterator[Page]:
         at: Cursor | None = cursor or loops.begin(self.pagination.first())
         seams = seams_of(self.pagination)
-        with self._client() as client:
-            service = patiently(self.retry, lambda: _one_try(lambda: self._connect(client)))
-            reader = Reader(answers=service.answers, path=self.records, lists=frozenset(self.lists))
-            reader.check()
-            while at:
-                arguments = arguments_of(self.pagination, at["at"], self.arguments)
-                response, opened = patiently(self.retry, partial(_ask, service, arguments, client.hidden))
-                page = seams.watched(
-                    self._page(reader, response, opened, at), partial(shown, self.pagination, at["at"])
-                )
-                yield page
-                at = page.following
+        reader = Reader(answers=session.service.answers, path=self.records, lists=frozenset(self.lists))
+        reader.check()
+        while at:
+            response, opened, known_total = answer(at["at"], self._arguments(at["at"]))
+            page = self._page(reader, response, opened, at, known_total)
+            page = seams.watched(page, partial(shown, self.pagination, at["at"]))
+            yield page
+            at = page.following
 
     def with_values(self, values: Mapping[str, str | int]) -> "Soap":
         """Return the source with more arguments."""
@@ -108,13 +132,27 @@ class Soap:
             secrets=secrets_in(self.arguments, self.password() if self.password else ""),
         )
 
-    def _connect(self, client: Client) -> Service:
+    def _sessions(self) -> Callable[[], AbstractContextManager["_Session"]]:
+        """Return what opens a session, for each thread one; the first one reads the WSDL for all of them."""
+        known: list[Described] = []
+
+        @contextmanager
+        def session() -> Iterator[_Session]:
+            with self._client() as client:
+                if not known:
+                    wsdl = _called(self.wsdl)
+                    known.append(patiently(self.retry, lambda: _one_try(lambda: read_wsdl(client, wsdl))))
+                yield _Session(client=client, service=self._connect(client, known[0]))
+
+        return session
+
+    def _connect(self, client: Client, described: Described) -> Service:
         token = None
         if self.user is not None and self.password is not None:
             token = (_called(self.user), self.password(), self.digest)
         return connect(
             client,
-            _called(self.wsdl),
+            described,
             operation=self.operation,
             service=self.service,
             port=self.port,
@@ -122,7 +160,17 @@ class Soap:
             token=token,
         )
 
-    def _page(self, reader: Reader, response: Response, opened: Opened, at: Cursor) -> Page:
+    def _arguments(self, at: Cursor) -> dict[str, Any]:
+        return arguments_of(self.pagination, at, self.arguments)
+
+    def _ask(self, session: "_Session", arguments: Mapping[str, Any]) -> tuple[Response, Opened]:
+        return patiently(self.retry, partial(_ask, session.service, arguments, session.client.hidden))
+
+    def _ask_ahead(self, session: "_Session", arguments: Mapping[str, Any]) -> Response:
+        # Kept as it came until its turn: opened it takes many times as much memory.
+        return self._ask(session, arguments)[0]
+
+    def _page(self, reader: Reader, response: Response, opened: Opened, at: Cursor, known_total: int | None) -> Page:
         number = at["pages"] + 1
         if opened.attachments:
             log.warning("attachments are not loaded", operation=self.operation, page=number, number=opened.attachments)
@@ -132,6 +180,7 @@ class Soap:
             records=len(records),
             value=partial(reader.look, opened.answer),
             last=partial(last_of, records),
+            known_total=known_total,
         )
         return Page(
             number=number,
@@ -145,6 +194,14 @@ class Soap:
                 shown=partial(shown, self.pagination),
             ),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """What one thread asks the service with."""
+
+    client: Client
+    service: Service
 
 
 def _called(text: str | Callable[[], str]) -> str:
