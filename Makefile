@@ -72,7 +72,8 @@ soak: $(DEV)
 	@$(PY) -m tests.soak $(ARGS)
 
 # What sources may need and the core does without: the tests need all of it.
-SOURCES := --extra s3 --extra sftp --extra xml --extra excel --extra big-json --extra credentials --extra soap
+SOURCES := --extra s3 --extra sftp --extra xml --extra excel --extra big-json --extra credentials --extra soap \
+	--extra codings
 
 lock: $(DEV)
 	$(call compile,core)

@@ -38,6 +38,8 @@ http {{
     location /pages {{ gzip on; try_files /$arg_page.json =404; }}
     location /untagged {{ etag off; try_files /$arg_page.json =404; }}
     location /packed/ {{ gzip_static always; alias {folder}/www/; }}
+    location ~ [.]br$ {{ types {{ }} add_header Content-Encoding br; }}
+    location ~ [.]zst$ {{ types {{ }} add_header Content-Encoding zstd; }}
   }}
 }}
 """

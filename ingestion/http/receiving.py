@@ -45,11 +45,8 @@ def _parts(response: httpx.Response, where: str, encoding: str, received: "_Rece
         return parts
     try:
         return received.decoded(coding.decoded(parts, encoding))
-    except coding.UnknownCoding:
-        raise RunFailed(
-            "content_encoding",
-            f"{where} answered in {encoding[:40]!r} although only {coding.ACCEPTED} was accepted",
-        ) from None
+    except coding.UnknownCoding as unknown:
+        raise RunFailed("content_encoding", f"{where} answered in {encoding[:40]!r} although {unknown}") from None
 
 
 class _Received:

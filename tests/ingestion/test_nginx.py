@@ -18,6 +18,7 @@ from tests.faults.proxy import Manners, Proxy
 from tests.ingestion.catalog import COLUMNS, counts, products, table_of
 from tests.ingestion.files.shelf import QUICK
 from tests.nginx import nginx, private_authority
+from tests.packing import PACKED
 from tests.remote import json_list
 
 PAGES = 3
@@ -96,6 +97,16 @@ def test_gzip_is_decoded_whole_with_all_its_members(server, members):
     quick = Retry(attempts=1)
     with Client(retry=quick) as client, pytest.raises(RetryLater, match="gzip data end too early"):
         client.get(f"{server.url}/packed/much.json", {})
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_what_is_stored_compressed_is_decoded_whatever_was_asked_for(server, coding):
+    body = json_list(products(*range(1, 900)))
+    name = "much.json." + {"br": "br", "zstd": "zst"}[coding]
+    put(server, name, PACKED[coding](body))
+    with Client(headers={"Accept-Encoding": "identity"}) as client:
+        response = client.get(f"{server.url}/{name}", {})
+    assert (response.body, response.headers["content-encoding"]) == (body, coding)
 
 
 # Files
