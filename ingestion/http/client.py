@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 import stamina
@@ -17,8 +17,8 @@ from ingestion.http.budgets import Budget
 from ingestion.http.connecting import Wire
 from ingestion.http.deadlines import Watchdog
 from ingestion.http.downloads import Download
-from ingestion.http.judging import Refused, check, check_raw, headers_of, passing
-from ingestion.http.origins import check_redirect, origin_of, redirected
+from ingestion.http.judging import Refused, check, check_raw, headers_of, meaning_of, passing
+from ingestion.http.origins import check_redirect, origin_of, redirected, service_of
 from ingestion.http.receiving import receive
 from ingestion.http.secrecy import Sent
 from ingestion.http.targets import Targets, with_user_info_as_header
@@ -80,7 +80,7 @@ class Client:
                     "or newlines around it"
                 )
         self._own_origins = frozenset(map(origin_of, self.origins))
-        self._own_hosts = {urlsplit(origin).hostname for origin in self._own_origins}
+        self._own_services = {*map(service_of, self.origins)}
         self._sent = Sent(self.secrets, self.headers, (*self.origins, self.transport.proxy))
         self._wire = Wire(self.transport, self.limits, self.headers, self._sent)
         self._target = Targets(self._own_origins, [*map(origin_of, self.transport.other_origins)]).find
@@ -164,7 +164,7 @@ class Client:
         def read(response: httpx.Response, _: ExitStack) -> Response | None:
             if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
-            check_raw(self.answers.meaning(response.status_code), response, where)
+            check_raw(meaning_of(response, self.answers), response, where)
             return Response(status=response.status_code, headers=headers_of(response), body=b"")
 
         target, where, is_own = self._target("HEAD", url, {})
@@ -182,7 +182,7 @@ class Client:
         """
 
         def read(response: httpx.Response, stack: ExitStack) -> Download:
-            meaning = self.answers.meaning(response.status_code, is_part="Range" in headers)
+            meaning = meaning_of(response, self.answers, is_part="Range" in headers)
             check_raw(meaning, response, where)
             guarded = partial(self._guarded, where)
             return Download(guarded=guarded, response=response, trace=self._tracer.trace, stack=stack.pop_all())
@@ -259,8 +259,8 @@ class Client:
                     raise _Redirected(response.status_code, response.headers["Location"])
                 return read(response, stack)
         except TransientFailure as failure:
-            # Another host, such as the one that gives tokens, is none of the feed's.
-            if not is_own and urlsplit(request.url).hostname not in self._own_hosts:
+            # Another one, such as who gives tokens, is none of the feed's.
+            if not is_own and service_of(request.url) not in self._own_services:
                 failure.blames = ""
             raise
 
@@ -273,7 +273,7 @@ class Client:
         """
 
         def read(response: httpx.Response, _: ExitStack) -> Response:
-            if response.status_code in self.answers.retry:
+            if meaning_of(response, self.answers) == "retry":
                 raise passing(response, where)
             return self._receive(response, where)
 
@@ -285,7 +285,7 @@ class Client:
         return response
 
     def _whole(self, response: httpx.Response, where: str, answers: Collection[int]) -> Response:
-        meaning = "succeed" if response.status_code in answers else self.answers.meaning(response.status_code)
+        meaning = "succeed" if response.status_code in answers else meaning_of(response, self.answers)
         if meaning == "empty":
             return Response(status=response.status_code, headers=headers_of(response), body=b"", is_empty=True)
         check(meaning, response, where)

@@ -6,10 +6,9 @@ import httpx
 
 from ingestion.errors import Blame, RunFailed
 from ingestion.http.ratelimits import wait_asked_for
-from ingestion.http.values import Meaning, TransientFailure
-from ingestion.http.waiting import retry_after
+from ingestion.http.values import Answers, Meaning, TransientFailure
 
-_TOO_MANY: Final = 429
+_FORBIDDEN: Final = 403
 # RFC 9110, 15.6: not this request but the server, or what it stands in front of. CDNs have numbers of their own.
 _OUT_OF_SERVICE: Final = frozenset({502, 503, 504, *range(520, 528), 530})
 
@@ -22,6 +21,17 @@ class Answered(RunFailed):
 
 class Refused(Answered):
     """The remote does not take the credentials."""
+
+
+def meaning_of(response: httpx.Response, answers: Answers, *, is_part: bool = False) -> Meaning:
+    """Return what a status means to a feed, `is_part` when a part of the document was asked for.
+
+    Some refuse who asks too fast with 403 (GitHub, "Rate limits for the REST API"); their headers tell it from others.
+    """
+    meaning = answers.meaning(response.status_code, is_part=is_part)
+    if response.status_code == _FORBIDDEN and meaning in ("refresh", "fail"):
+        return meaning if wait_asked_for(headers_of(response)) is None else "retry"
+    return meaning
 
 
 def check(meaning: Meaning, response: httpx.Response, where: str) -> None:
@@ -42,8 +52,7 @@ def check(meaning: Meaning, response: httpx.Response, where: str) -> None:
 
 def passing(response: httpx.Response, where: str) -> TransientFailure:
     """Return the failure that a response is which may pass by itself."""
-    headers = headers_of(response)
-    wait = wait_asked_for(headers) if response.status_code == _TOO_MANY else retry_after(headers)
+    wait = wait_asked_for(headers_of(response))
     return TransientFailure(said(where, response), wait=wait, blames=blame_of(response.status_code))
 
 

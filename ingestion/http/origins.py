@@ -25,6 +25,11 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, _PORTS[parts.scheme]) else "")
 
 
+def service_of(url: str) -> str:
+    """Return what answers at a URL: its host, with its port where that is not the scheme's own."""
+    return origin_of(url).partition("://")[2]
+
+
 def check_redirect(
     before: str, after: str, other_origins: Collection[str], own_origins: Collection[str], where: str
 ) -> str:

@@ -37,7 +37,7 @@ def closed_for(headers: Mapping[str, str]) -> timedelta | None:
 
 
 def wait_asked_for(headers: Mapping[str, str]) -> timedelta | None:
-    """Return how long a remote that was asked too fast wants nothing more: as it says, or as its rate limit tells."""
+    """Return how long a remote wants nothing more: as it says, or until there is more of its rate limit."""
     wait = retry_after(headers)
     return closed_for(headers) if wait is None else wait
 

@@ -77,12 +77,14 @@ def test_a_bucket_that_is_asked_too_fast_does_not_fail(status, code, blames):
         assert blamed(s3(remote.url)) == blames
 
 
-@pytest.mark.parametrize(("elsewhere", "blames"), [(True, ""), (False, "host")])
-def test_the_host_that_gives_tokens_is_not_the_feeds(closed_port, elsewhere, blames):
-    """Unless it is the same: by the name in the URL."""
-    token_url = f"http://{'localhost' if elsewhere else HOST}:{closed_port}/token"
+@pytest.mark.parametrize(
+    ("origin", "blames"), [("localhost", ""), (f"{HOST}:1", ""), (HOST, ""), (f"{HOST}:{{port}}", "host")]
+)
+def test_who_gives_tokens_is_not_the_feeds_host(closed_port, origin, blames):
+    """Unless it is the same: by the name and the port in the URL."""
+    token_url = f"http://{HOST}:{closed_port}/token"
     auth = ClientCredentials(token_url=token_url, client_id="feed", client_secret=lambda: "secret")
-    url = f"http://{HOST}:1/orders"
+    url = f"http://{origin.format(port=closed_port)}/orders"
     with Client(retry=ONCE, auth=auth, origins=(url,)) as client, pytest.raises(RetryLater, match="/token") as failure:
         client.get(url, {})
     assert failure.value.blames == blames

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.errors import RetryLater
-from ingestion.http import LONGEST_WAIT, Answers, Client, Rate, Request, Retry
+from ingestion.errors import RetryLater, RunFailed
+from ingestion.http import LONGEST_WAIT, Answers, Client, Rate, Request, Retry, TransientFailure
 from ingestion.http.ratelimits import closed_for
+from tests.ingestion.signing import Passwords
 from tests.remote import Remote, Reply, in_turn
 
 DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
@@ -168,10 +169,69 @@ def test_more_than_a_minute_frees_the_worker_before_anything_is_asked(rates):
     assert timedelta(seconds=118) < raised.value.wait <= timedelta(seconds=120)
 
 
-def test_a_429_without_retry_after_is_waited_for_as_its_limit_says():
-    quick = Retry(attempts=2, wait_initial=timedelta(milliseconds=1), wait_max=timedelta(milliseconds=1))
-    with Remote(in_turn(Reply(429, headers=USED), GOOD)) as remote, Client(retry=quick) as client:
+QUICK = Retry(attempts=2, wait_initial=timedelta(milliseconds=1), wait_max=timedelta(milliseconds=1))
+
+
+@pytest.mark.parametrize("status", [429, 403, 503])
+@pytest.mark.parametrize("headers", [USED, {"Retry-After": "0.5"}], ids=["limit", "retry-after"])
+def test_who_asks_too_fast_waits_as_the_answer_says(status, headers):
+    with Remote(in_turn(Reply(status, headers=headers), GOOD)) as remote, Client(retry=QUICK) as client:
         started = time.monotonic()
         client.get(remote.url, {})
         assert time.monotonic() - started >= 0.5
         assert len(remote.requests) == 2
+
+
+def test_a_403_of_a_rate_limit_renews_no_credentials_and_frees_the_worker_when_it_is_long():
+    moment = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(MOMENT + 570), "Date": DATE}
+    tokens = Passwords(["good", "another"])
+    answers = Answers(refresh=frozenset({401, 403}))
+    with Remote(Reply(403, headers=moment)) as remote, Client(retry=QUICK, auth=tokens, answers=answers) as client:
+        with pytest.raises(RetryLater, match="answered 403") as raised:
+            client.get(remote.url, {})
+        assert [request.headers["authorization"] for request in remote.requests] == ["good"]
+    assert (raised.value.wait, raised.value.blames) == (timedelta(seconds=600), "")
+
+
+@pytest.mark.parametrize("ask", [lambda client, url: client.head(url), lambda client, url: client.open(url, {})])
+def test_a_file_s_403_of_a_rate_limit_may_pass(ask):
+    limited = Reply(403, headers={"Retry-After": "7"})
+    with Remote(limited) as remote, Client() as client, pytest.raises(TransientFailure) as raised:
+        ask(client, remote.url)
+    assert raised.value.wait == timedelta(seconds=7)
+
+
+def test_a_server_of_tokens_may_answer_403_for_its_rate_limit():
+    with Remote(GOOD) as remote, Remote(in_turn(Reply(403, headers={"Retry-After": "0"}), GOOD)) as tokens:
+        with Client(retry=QUICK, auth=Tokens(tokens.url), origins=(remote.url,)) as client:
+            client.get(remote.url, {})
+        assert (len(remote.requests), len(tokens.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-RateLimit-Remaining": "4999", "X-RateLimit-Reset": "30"},
+        {"X-RateLimit-Remaining": "0"},
+        {"Retry-After": "soon"},
+    ],
+)
+def test_a_403_that_tells_of_no_limit_is_a_refusal(headers):
+    with Remote(Reply(403, headers=headers)) as remote, Client(retry=QUICK) as client:
+        with pytest.raises(RunFailed, match="http_status"):
+            client.get(remote.url, {})
+        assert len(remote.requests) == 1
+
+
+def test_who_has_no_permission_fails_when_the_limit_is_over():
+    refused = Reply(403, headers={"X-RateLimit-Remaining": "59", "X-RateLimit-Reset": "30"})
+    turns = in_turn(Reply(403, headers=USED), refused)
+    with Remote(turns) as remote, Client(retry=QUICK) as client, pytest.raises(RunFailed, match="answered 403"):
+        client.get(remote.url, {})
+
+
+def test_a_feed_may_say_that_403_means_no_records():
+    answers = Answers(empty=frozenset({403}))
+    with Remote(Reply(403, headers={"Retry-After": "0"})) as remote, Client(answers=answers) as client:
+        assert client.get(remote.url, {}).is_empty
