@@ -20,30 +20,33 @@ _ZSTD_WINDOW_LOG: Final = 23
 
 
 class UnknownCoding(ValueError):
-    """The body has a coding that nobody asked for; says which ones were, and what is not installed."""
+    """The body has a coding that nobody asked for; says what was, and what is not installed."""
 
 
 class Damaged(ValueError):
     """The body is not whole, or not what its coding says."""
 
 
-def decoded(parts: Iterable[bytes], coding: str) -> Iterator[bytes]:
+def decoded(
+    parts: Iterable[bytes], coding: str, *, within: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
+) -> Iterator[bytes]:
     """Yield the body that parts were encoded from; holds 1 MiB of it at a time, and what its coding looks back at.
 
     That is up to 16 MiB with br, and 8 MiB with zstd.
 
     Args:
         coding: the value of Content-Encoding.
+        within: keeps what comes out of each coding within limits, as one of two may expand to what the other one skips.
 
     Raises:
-        UnknownCoding: at once; the coding is none of those accepted.
+        UnknownCoding: at once; the coding is none of those accepted. While it is read; zstd looks back too far.
         Damaged: while it is read; the end is missing, or a checksum is wrong, or there is more behind the end.
     """
     names = [name for name in (each.strip().lower() for each in coding.split(",")) if name not in ("", "identity")]
     if len(names) > _MOST_CODINGS or not {*names} <= _DECODERS.keys():
         raise UnknownCoding(f"only {ACCEPTED} was accepted" + "".join(map(_missing, dict.fromkeys(names))))
     for name in reversed(names):
-        parts = _DECODERS[name](parts)
+        parts = within(_DECODERS[name](parts))
     return iter(parts)
 
 
@@ -147,7 +150,10 @@ def _unzstded(parts: Iterable[bytes]) -> Iterator[bytes]:
                     piece = b"" if frame.eof or frame.needs_input else frame.decompress(b"", _PIECE_BYTES)
                 left = frame.unused_data
     except _zstd.ZstdError as error:
-        raise Damaged(f"its zstd data are damaged, or need more than 8 MiB of memory ({error})") from error
+        # There is no other sign of it.
+        if "too much memory" in str(error):
+            raise UnknownCoding("only windows of up to 8 MiB are accepted (RFC 9659)") from error
+        raise Damaged(f"its zstd data are damaged ({error})") from error
     if frame is not None and not frame.eof:
         raise Damaged("its zstd data end too early")
 

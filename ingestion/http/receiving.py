@@ -41,12 +41,16 @@ def receive(response: httpx.Response, where: str, limits: Limits, connections: I
 
 def _parts(response: httpx.Response, where: str, encoding: str, received: "_Received") -> Iterator[bytes]:
     parts = received.counted(iter(response.stream))  # type: ignore[arg-type]  # the client is not asynchronous
-    if encoding in ("", "identity"):
-        return parts
+    return parts if encoding in ("", "identity") else _decoded(parts, where, encoding, received)
+
+
+def _decoded(parts: Iterator[bytes], where: str, encoding: str, received: "_Received") -> Iterator[bytes]:
     try:
-        return received.decoded(coding.decoded(parts, encoding))
+        yield from coding.decoded(parts, encoding, within=received.expanded)
     except coding.UnknownCoding as unknown:
         raise RunFailed("content_encoding", f"{where} answered in {encoding[:40]!r} although {unknown}") from None
+    except coding.Damaged as error:
+        raise TransientFailure(f"{where}: {error}", blames="request") from error
 
 
 class _Received:
@@ -72,20 +76,15 @@ class _Received:
                 )
             yield part
 
-    def decoded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def expanded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         size = 0
-        try:
-            for piece in pieces:
-                size += len(piece)
-                if size > self._limits.body_bytes:
-                    self._refuse_size()
-                if size > max(_RATIO_BYTES, self._limits.ratio * self._size):
-                    raise RunFailed(
-                        "compression_ratio", f"{self._where}: {self._size} bytes became more than {size} bytes"
-                    )
-                yield piece
-        except coding.Damaged as error:
-            raise TransientFailure(f"{self._where}: {error}", blames="request") from error
+        for piece in pieces:
+            size += len(piece)
+            if size > self._limits.body_bytes:
+                self._refuse_size()
+            if size > max(_RATIO_BYTES, self._limits.ratio * self._size):
+                raise RunFailed("compression_ratio", f"{self._where}: {self._size} bytes became more than {size} bytes")
+            yield piece
 
     def _refuse_size(self) -> None:
         raise RunFailed("response_too_large", f"{self._where}: more than {self._limits.body_bytes} bytes")

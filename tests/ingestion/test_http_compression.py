@@ -81,6 +81,19 @@ def test_a_bomb_of_a_gibibyte_is_stopped_as_soon_as_a_small_one():
         client.get(remote.url, {})
 
 
+def test_what_one_coding_expands_to_counts_as_well_when_the_other_one_skips_it():
+    skipped = b"\x50\x2a\x4d\x18" + (20_000_000).to_bytes(4, "little") + bytes(20_000_000)
+    failed = fails(packed(PACKED["br"](skipped + PACKED["zstd"](GOOD.body)), "zstd, br"))
+    assert failed.code == "compression_ratio"
+
+
+def test_a_window_that_takes_too_much_memory_is_refused_and_not_tried_again():
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 24})
+    failed = fails(packed(compressor.compress(GOOD.body) + compressor.flush(), "zstd"))
+    assert failed.code == "content_encoding"
+    assert failed.message.endswith(" answered in 'zstd' although only windows of up to 8 MiB are accepted (RFC 9659)")
+
+
 @pytest.mark.parametrize("encoding", ["identity", " Identity", ""])
 def test_no_encoding_may_be_said(encoding):
     with Remote(packed(b"[]", encoding)) as remote:
