@@ -1,17 +1,22 @@
 """Files in a folder of this machine."""
 
+import errno
 import glob
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Final
 
-from ingestion.errors import ConfigurationError
+from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.http import TransientFailure
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
+
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +28,11 @@ class Disk:
     @contextmanager
     def session(self) -> Iterator[Session]:
         folder = Path(self.folder() if callable(self.folder) else self.folder).resolve()
-        if not folder.is_dir():
-            raise ConfigurationError(f"the folder {folder} is not there, or cannot be read")
+        with _translated(f"the folder {folder}"):
+            if not folder.is_dir():
+                raise ConfigurationError(f"the folder {folder} is not there, or cannot be read")
+            # What looks for files takes one that cannot be listed for an empty one.
+            os.scandir(folder).close()
         yield _Folder(folder)
 
 
@@ -38,7 +46,9 @@ class _Folder:
             entry = _entry(name, path)
             if entry is None:
                 continue
-            if not path.resolve().is_relative_to(self._folder):
+            with _translated(name):
+                is_within = path.resolve().is_relative_to(self._folder)
+            if not is_within:
                 yield Entry(name=entry.name, handle=path, version="", problem="a link that leads out of the folder")
             else:
                 yield entry
@@ -47,14 +57,11 @@ class _Folder:
         return _entry(os.path.relpath(entry.handle, self._folder), entry.handle)
 
     def open(self, entry: Entry, offset: int) -> ByteStream:
-        try:
-            file = Path(entry.handle).open("rb")  # noqa: SIM115 - whoever reads it closes it
-        except FileNotFoundError as error:
-            raise TransientFailure(f"{entry.name} is no longer there") from error
-        except OSError as error:
-            raise ConfigurationError(f"{entry.name} cannot be read: {error.strerror}") from error
-        file.seek(offset)
-        return file
+        with _translated(entry.name), ExitStack() as stack:
+            file = stack.enter_context(Path(entry.handle).open("rb"))
+            file.seek(offset)
+            stack.pop_all()
+        return _File(file, entry.name)
 
     def move(self, entry: Entry, name: str) -> None:
         target = self._folder / name
@@ -63,12 +70,41 @@ class _Folder:
         shutil.move(entry.handle, target)
 
 
-def _entry(name: str, path: Path) -> Entry | None:
+class _File:
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name = file, name
+
+    def read(self, size: int = -1, /) -> bytes:
+        with _translated(self._name):
+            return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
     try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    if not path.is_file():
+        yield
+    except FileNotFoundError as error:
+        raise TransientFailure(f"{name} is no longer there") from error
+    except PermissionError as error:
+        raise RunFailed("access", f"{name} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        # A disk that fails, or more often a mounted drive that is away.
+        raise TransientFailure(f"{name} cannot be read now: {error.strerror}") from error
+
+
+def _entry(name: str, path: Path) -> Entry | None:
+    with _translated(name):
+        try:
+            found = path.stat()
+        except OSError as error:
+            # Also a link to itself, and one into a file as if it were a folder.
+            if error.errno not in _NOT_THERE:
+                raise
+            return None
+    if not stat.S_ISREG(found.st_mode):
         return None
     # The inode tells a file from another one that was put in its place within the clock's grain.
     return Entry(
