@@ -13,6 +13,7 @@ from typing import IO, Any, Final, Protocol
 from ingestion.errors import RetryLater, RunFailed
 from ingestion.sources.files.formats import MAGICS
 from ingestion.sources.files.limits import MEBIBYTE, FileLimits
+from ingestion.sources.files.members import Readable, open_member
 from ingestion.sources.files.patterns import matcher
 from ingestion.sources.files.reading import BLOCK_BYTES, Steady
 
@@ -114,7 +115,7 @@ def decoded(steady: Steady, compression: str, *, member: str, limits: FileLimits
 class _Prefixed:
     """A stream with bytes in front of it that were read already."""
 
-    def __init__(self, start: bytes, stream: Steady) -> None:
+    def __init__(self, start: bytes, stream: Readable) -> None:
         self._start, self._stream = start, stream
 
     def read(self, size: int = -1, /) -> bytes:
@@ -160,20 +161,19 @@ class _Size:
 
 
 @contextmanager
-def _opened(file: IO[bytes], member: str, limits: FileLimits) -> Iterator[tuple[IO[bytes], _Size]]:
+def _opened(file: IO[bytes], member: str, limits: FileLimits) -> Iterator[tuple[Readable, _Size]]:
     with ExitStack() as stack:
         try:
             with _unpacking():
                 archive = stack.enter_context(zipfile.ZipFile(file))
                 chosen = _chosen(archive, member, limits)
-                content = stack.enter_context(archive.open(chosen))
-                is_nested = content.read(len(MAGICS["zip"])) == MAGICS["zip"]
-                content.seek(0)
+                content = open_member(archive, chosen, stack)
+                start = content.read(len(MAGICS["zip"]))
         except (_Damaged, EOFError, RuntimeError) as error:  # RuntimeError: it is encrypted
             raise RunFailed("archive", f"it is no zip file, or is cut, damaged or encrypted: {error}") from error
-        if is_nested:
+        if start == MAGICS["zip"]:
             raise RunFailed("archive", f"{_shown(chosen.filename)} is a zip file inside a zip file")
-        yield content, _Size(chosen.compress_size)
+        yield _Prefixed(start, content), _Size(chosen.compress_size)
 
 
 def _chosen(archive: zipfile.ZipFile, member: str, limits: FileLimits) -> zipfile.ZipInfo:

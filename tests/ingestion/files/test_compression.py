@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import pytest
@@ -153,6 +154,56 @@ def test_zip_bombs_are_stopped_at_their_limits(read):
     assert read("a.zip", bomb, limits=FileLimits(file_bytes=1_000)) == "file_too_large"
     many = zipped(*[(f"{n}.csv", b"") for n in range(20)])
     assert read("a.zip", many, limits=FileLimits(members=10)) == "archive"
+
+
+@pytest.mark.parametrize("method", ["bzip2", "lzma"])
+def test_what_becomes_large_is_made_piece_by_piece(tmp_path, method):
+    """32 MiB of which few bytes are stored, and zipfile takes all that they become."""
+    row = b"1," + b"a" * 255 * 1024 + b"\n"
+    content = zipped(("a.csv", b"code,name\n" + row * 128), method=method)
+    assert len(content) < 10_000
+    (tmp_path / "a.zip").write_bytes(content)
+    pages = Files(place=Disk(folder=tmp_path), pattern="*", format=Csv(page_bytes=100)).for_feed(Facts()).pages(None)
+    tracemalloc.start()
+    try:
+        assert next(pages).records
+        # LZMA's dictionary is 8 MiB.
+        assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+        pages.close()
+
+
+def with_dictionary(content, size, *, declared=None):
+    """Let a zip file's LZMA member ask for a dictionary, and say that it is so large, decompressed."""
+    changed = bytearray(content)
+    at = changed.index(b"a.csv") + len("a.csv") + 5
+    changed[at : at + 4] = struct.pack("<I", size)
+    if declared is not None:
+        directory = changed.index(b"PK\x01\x02")
+        changed[directory + 24 : directory + 28] = struct.pack("<I", declared)
+    return bytes(changed)
+
+
+def test_a_dictionary_is_no_larger_than_what_is_compressed(read):
+    content = zipped(("a.csv", PLAIN), method="lzma")
+    tracemalloc.start()
+    try:
+        assert read("a.zip", with_dictionary(content, 0xFFFFFFFF)) == 50
+        assert read("a.zip", with_dictionary(content, 0xFFFFFFFF, declared=0xFFFFFFFE)) == "archive"
+        assert read("a.zip", with_dictionary(content, 65 << 20, declared=65 << 20)) == "archive"
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("declared", [len(PLAIN) - 1, len(PLAIN) + 1])
+@pytest.mark.parametrize("method", ["bzip2", "lzma"])
+def test_a_member_of_another_size_than_it_says_fails(read, method, declared):
+    content = bytearray(zipped(("a.csv", PLAIN), method=method))
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = struct.pack("<I", declared)
+    assert read("a.zip", bytes(content)) in ("compression", "incomplete")
 
 
 @pytest.mark.parametrize("kind", ["none", "gzip", "zip"])
