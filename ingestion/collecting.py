@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ingestion.budgets import Budget
 from ingestion.feeds import Plan
 from ingestion.prefetch import Prefetcher
 from ingestion.preparation import Prepared, Preparer
@@ -22,7 +23,7 @@ SKIPPED_SECONDS: Final = 1.0
 
 # Whether a page with these keys may join a chunk that is being loaded.
 Accept = Callable[[Sequence[Any]], bool]
-# Takes the next page, when it is ready and accepted.
+# Takes the next page, when there is room for it, and it is ready and accepted.
 Take = Callable[[Accept], Prepared | None]
 
 
@@ -39,8 +40,6 @@ class Chunk:
 
     pages: list[Prepared]
     take: Take = _nothing
-    max_rows: int = 0
-    max_bytes: int = 0
     keys: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,11 +80,8 @@ class Chunk:
         return sum((page.coercions for page in self.pages), start=Counter())
 
     def _grow(self, accept: Accept) -> bool:
-        """Take the next page, if there is room for it, it is ready, and its keys are accepted; whether it was."""
-        rows, size_bytes = _weight(self.loading)
-        if self.following is None or rows >= self.max_rows or size_bytes >= self.max_bytes:
-            return False
-        page = self.take(accept)
+        """Take the next page, if there is one that may join, and its keys are accepted; whether it was."""
+        page = self.take(accept) if self.following is not None else None
         if page is None:
             return False
         self.pages.append(page)
@@ -112,29 +108,21 @@ def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan, memory: Re
     Behind pages that are skipped the next one is waited for. An unchanged page that may not be skipped behind those
     before it is prepared here.
     """
-    feed = plan.feed
+    room = _Room(ahead, Budget.of(plan.feed))
     pages = [_settled(first, [], plan, memory)]
+    room.fill(pages[0])
     ends_at = time.monotonic() + SKIPPED_SECONDS
-    rows, size_bytes = _weight(pages)
-    while rows < feed.chunk_rows and size_bytes < feed.chunk_bytes and pages[-1].following is not None:
-        wait = 0 if size_bytes else ends_at - time.monotonic()
-        page = ahead.take_ready(timeout_seconds=wait) if len(pages) < SKIPPED_TOGETHER else None
+    while pages[-1].following is not None and len(pages) < SKIPPED_TOGETHER:
+        page = room.take(wait_seconds=ends_at - time.monotonic() if room.is_empty else 0)
         if page is None:
             break
         pages.append(_settled(page, pages, plan, memory))
-        rows, size_bytes = _weight(pages)
-
-    def take(accept: Accept) -> Prepared | None:
-        # A page that may be skipped is looked at between two chunks.
-        return ahead.take_ready(
-            timeout_seconds=PATIENCE_SECONDS, accept=lambda page: page.unchanged is None and accept(page.keys)
-        )
-
+        room.fill(pages[-1])
     if plan.relations:  # they are looked up for a chunk as it is
         for page in pages:
             page.remake = None
         return Chunk(pages=pages)
-    return Chunk(pages=pages, take=take, max_rows=feed.chunk_rows, max_bytes=feed.chunk_bytes)
+    return Chunk(pages=pages, take=room.join)
 
 
 def _settled(page: Prepared, before: Sequence[Prepared], plan: Plan, memory: Recollection | None) -> Prepared:
@@ -148,7 +136,44 @@ def _settled(page: Prepared, before: Sequence[Prepared], plan: Plan, memory: Rec
     return page
 
 
-def _weight(pages: Sequence[Prepared]) -> tuple[int, int]:
-    """Return how many records and bytes are to be loaded."""
-    loading = [page for page in pages if page.unchanged is None]
-    return sum(len(page.records) for page in loading), sum(page.received_bytes for page in loading)
+class _Room:
+    """What a transaction may take, as far as it is not taken: see Note [One chunk]. Beside nothing anything fits."""
+
+    def __init__(self, ahead: Prefetcher[Prepared], budget: Budget) -> None:
+        self._ahead = ahead
+        self._budget = budget
+        self._filled = 0
+        self._heaviest = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to load so far."""
+        return not self._filled
+
+    def fill(self, page: Prepared) -> None:
+        """Count a page that belongs to the chunk."""
+        weight = self._budget.loading(page)
+        self._filled += weight
+        self._heaviest = max(self._heaviest, weight)
+
+    def take(self, *, wait_seconds: float, accept: Callable[[Prepared], bool] | None = None) -> Prepared | None:
+        """Return the next page when it is there already, or in time, and fits, and is accepted."""
+
+        def fits(page: Prepared) -> bool:
+            return self._has_room(self._budget.weigh(page)) and (accept is None or accept(page))
+
+        # For one that is as heavy as others, and would not fit, nobody waits.
+        patience = wait_seconds if self._has_room(self._heaviest) else 0
+        return self._ahead.take_ready(timeout_seconds=patience, accept=fits)
+
+    def join(self, accept: Accept) -> Prepared | None:
+        """Take a page while the chunk is being loaded; one that may be skipped is looked at between two chunks."""
+        page = self.take(
+            wait_seconds=PATIENCE_SECONDS, accept=lambda page: page.unchanged is None and accept(page.keys)
+        )
+        if page is not None:
+            self.fill(page)
+        return page
+
+    def _has_room(self, weight: int) -> bool:
+        return not self._filled or self._filled + weight <= self._budget.transaction

@@ -19,28 +19,37 @@ class End:
 END: Final = End()
 
 
-class Sized(Protocol):
-    """Something that knows what it takes in memory."""
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Scale(Protocol[T_contra]):
+    """What pages weigh until they are taken, and from then on until they are released; `open` is for all together."""
 
     @property
-    def size_bytes(self) -> int: ...
-
-
-T = TypeVar("T", bound=Sized)
+    def open(self) -> int: ...
+    def ahead(self, page: T_contra, /) -> int: ...
+    def loading(self, page: T_contra, /) -> int: ...
 
 
 class Prefetcher(Generic[T]):
-    """Run an iterator of pages in a thread, at most `max_bytes` ahead (and always at least one page).
+    """Run an iterator of pages in a thread, ahead as far as what is open allows (and always one page).
+
+    Open are the pages that are ready, those that were taken since the last `release`, and the one that the iterator is
+    asked for, which is taken to weigh as much as the heaviest so far.
 
     Use as a context manager; leaving it stops the thread at its next page. An exception of the iterator is raised
     by the take that would have returned the next page, after all pages before it.
     """
 
-    def __init__(self, pages: Iterator[T], *, max_bytes: int) -> None:
+    def __init__(self, pages: Iterator[T], scale: Scale[T]) -> None:
         self._pages = pages
-        self._max_bytes = max_bytes
-        self._ready: deque[T] = deque()
-        self._ready_bytes = 0
+        self._scale = scale
+        # Each with its weight.
+        self._ready: deque[tuple[T, int]] = deque()
+        self._open = 0
+        self._taken = 0
+        self._heaviest = 0
         self._error: BaseException | None = None
         self._ended = False
         self._stopped = False
@@ -66,7 +75,7 @@ class Prefetcher(Generic[T]):
         with self._changed:
             if timeout_seconds > 0:
                 self._changed.wait_for(lambda: self._ready or self._ended, timeout=timeout_seconds)
-            if not self._ready or (accept is not None and not accept(self._ready[0])):
+            if not self._ready or (accept is not None and not accept(self._ready[0][0])):
                 return None
             return self._pop()
 
@@ -84,9 +93,18 @@ class Prefetcher(Generic[T]):
                 raise self._error
             return END if self._ended else None
 
+    def release(self) -> None:
+        """Forget the pages that were taken: they are committed."""
+        with self._changed:
+            self._open -= self._taken
+            self._taken = 0
+            self._changed.notify_all()
+
     def _pop(self) -> T:
-        page = self._ready.popleft()
-        self._ready_bytes -= page.size_bytes
+        page, weight = self._ready.popleft()
+        loading = self._scale.loading(page)
+        self._open += loading - weight
+        self._taken += loading
         self._changed.notify_all()
         return page
 
@@ -106,14 +124,14 @@ class Prefetcher(Generic[T]):
                 self._changed.notify_all()
 
     def _put(self, page: T) -> bool:
-        """Wait for room and add the page; False when nobody wants it any more."""
+        """Add the page and wait until there is room for the next one; False when nobody wants it any more."""
+        weight = self._scale.ahead(page)
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or not self._ready or self._ready_bytes + page.size_bytes <= self._max_bytes
-            )
-            if self._stopped:
-                return False
-            self._ready.append(page)
-            self._ready_bytes += page.size_bytes
+            self._ready.append((page, weight))
+            self._open += weight
+            self._heaviest = max(self._heaviest, weight)
             self._changed.notify_all()
-            return True
+            self._changed.wait_for(
+                lambda: self._stopped or not self._ready or self._open + self._heaviest <= self._scale.open
+            )
+            return not self._stopped

@@ -85,9 +85,9 @@ class Prepared:
         yield from lines
 
     @property
-    def size_bytes(self) -> int:
-        """What the page takes in memory, roughly: as received and as text."""
-        return self.received_bytes + sum(map(len, self.lines))
+    def text_bytes(self) -> int:
+        """What the lines take in memory, roughly."""
+        return sum(map(len, self.lines))
 
 
 class Preparer:

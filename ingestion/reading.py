@@ -8,6 +8,7 @@ import structlog
 from django.utils import timezone
 
 from ingestion import division, hosts, remembering, skipping, turns, waking, watermarks
+from ingestion.budgets import Budget
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Plan
 from ingestion.gauging import Mark
@@ -47,16 +48,6 @@ def pages(part: Part, plan: Plan, *, wake: bool, remembers: bool) -> tuple[Itera
     return iter(()), None
 
 
-def ahead_bytes(feed: Feed) -> int:
-    """Return what may be read ahead of the chunk that is being loaded, whether one asks for the pages or several."""
-    return feed.chunk_bytes // 2
-
-
-def prepared_bytes(feed: Feed) -> int:
-    """Return how much of that may be prepared already. With several requests at once most of it is still to be."""
-    return ahead_bytes(feed) // (4 if getattr(feed.source, "concurrency", 1) > 1 else 1)
-
-
 def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollection | None, feed: Feed) -> Iterator[Page]:
     if source is None:
         return iter(())
@@ -66,7 +57,7 @@ def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollectio
             cursor,
             memory.recall if memory is not None and skips else None,
             at_once=hosts.at_once(feed.source),
-            max_bytes=ahead_bytes(feed) - prepared_bytes(feed),
+            max_bytes=Budget.of(feed).held_bytes,
         )
     if memory is None or not isinstance(source, SkippingSource):
         return source.pages(cursor)

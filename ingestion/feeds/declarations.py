@@ -41,7 +41,8 @@ class Feed:
         rules: functions of a decoded record, called in turn before anything else: see `ingestion.cleaning.RecordRule`.
         every: the default schedule; None leaves scheduling to the operator.
         missed: what becomes of slots that no beat was there for: one run for all of them, or none.
-        chunk_rows, chunk_bytes: what is committed together at most. Bytes are as received.
+        chunk_rows, chunk_bytes: what a run may have received and not committed yet; two thirds of it are committed
+            together at most. Bytes are as received.
         drift: what happens when the source's fields change: `"warn"`, `"fail"` or `"ignore"`.
         attempts: how often a part is taken up without progress before the run fails.
         parts: how a run is cut into parts that several workers advance at once; None for one part.
@@ -57,8 +58,8 @@ class Feed:
     target: Target
     every: timedelta | None = None
     missed: Literal["once", "skip"] = "once"
-    chunk_rows: int = 50_000
-    chunk_bytes: int = 4 * MEBIBYTE
+    chunk_rows: int = 75_000
+    chunk_bytes: int = 6 * MEBIBYTE
     reject_limit: RejectLimit = RejectLimit()
     attempts: int = 5
     rules: tuple[RecordRule, ...] = ()

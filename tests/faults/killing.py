@@ -14,6 +14,8 @@ from tests.processes import wait_until
 
 # A run goes on within this time, whatever was killed: FAULTS 1 and 2.
 RECOVERY_SECONDS = 30
+# What the feeds may have received and not committed, in pages of 100 records: what a kill costs at most.
+CHUNK_PAGES = 5
 # What nobody should have to wait for after an orderly end.
 LEASE_SECONDS = 20
 # Where a process dies: while fetching, in the COPY, around the COMMIT, and before the message is acknowledged.
@@ -87,6 +89,7 @@ def _child_killed_at_each_point(trial: Trial) -> None:
             around.verdict(run)
             trial.fetched_again += around.fetched_again()
     assert max(trial.recovered) < RECOVERY_SECONDS
+    assert max(trial.fetched_again, default=0) <= CHUNK_PAGES, trial.fetched_again
 
 
 @case(1, is_random=True, quick=1)
@@ -94,6 +97,7 @@ def _child_killed_at_random(trial: Trial) -> None:
     """Pool child killed at random instants."""
     with trial.around.workers() as [worker]:
         strike_until_done(trial, worker.kill_child)
+    assert max(trial.fetched_again, default=0) <= CHUNK_PAGES, trial.fetched_again
 
 
 @case(2, is_random=True, quick=1)
@@ -102,6 +106,7 @@ def _group_killed_beside_another(trial: Trial) -> None:
     around = trial.around
     with around.workers(2) as workers:
         strike_until_done(trial, lambda: kill_owner(around, workers) is not None)
+    assert max(trial.fetched_again, default=0) <= CHUNK_PAGES, trial.fetched_again
 
 
 @case(2)
@@ -118,7 +123,9 @@ def _only_group_killed(trial: Trial) -> None:
             worker.restart()
             trial.recovered.append(2 + around.recovery_seconds(run))
             around.verdict(run)
+            trial.fetched_again += around.fetched_again()
     assert max(trial.recovered) < RECOVERY_SECONDS
+    assert max(trial.fetched_again, default=0) <= CHUNK_PAGES, trial.fetched_again
 
 
 @case(2)

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 
 from ingestion import chunks, claims, feeds, loaders, runs
+from ingestion.budgets import Budget
 from ingestion.cleaning import Column
 from ingestion.collecting import Chunk
 from ingestion.feeds import Upsert
@@ -18,6 +19,7 @@ from ingestion.preparation import Preparer
 from ingestion.sources import split_records
 from ingestion.streams import StringIteratorIO
 from ingestion.types import Page
+from photos.feeds import PHOTOS
 from tests.ingestion.catalog import products, table_of
 
 COLUMNS = (
@@ -34,13 +36,13 @@ def page(number, keys, *, last=False, rules=()):
     return Preparer(COLUMNS, rules)(Page(number=number, records=records, size_bytes=len(body), following=following))
 
 
-def chunk_of(first, *more, **limits):
+def chunk_of(first, *more):
     waiting = list(more)
 
     def take(accept):
         return waiting.pop(0) if waiting and accept(waiting[0].keys) else None
 
-    return Chunk(pages=[first], take=take, **({"max_rows": 1000, "max_bytes": 10**6} | limits)), waiting
+    return Chunk(pages=[first], take=take), waiting
 
 
 def everything(keys):
@@ -65,14 +67,7 @@ def test_a_page_that_is_not_accepted_waits_for_the_next_chunk():
     assert [left.keys for left in waiting] == [[3]]
 
 
-def test_a_chunk_grows_to_its_limits_and_not_beyond_the_last_page():
-    assert (
-        sum(
-            1 for _ in chunk_of(page(1, [1, 2]), page(2, [3, 4]), page(3, [5]), max_rows=3)[0].growing_lines(everything)
-        )
-        == 2
-    )
-    assert sum(1 for _ in chunk_of(page(1, [1]), page(2, [2]), max_bytes=10)[0].growing_lines(everything)) == 1
+def test_a_chunk_does_not_grow_beyond_the_last_page():
     assert sum(1 for _ in chunk_of(page(1, [1], last=True), page(2, [2]))[0].growing_lines(everything)) == 1
 
 
@@ -91,7 +86,7 @@ def test_the_prefetcher_gives_a_page_that_comes_soon_and_is_accepted():
         time.sleep(0.1)
         yield page(2, [2])
 
-    with Prefetcher(pages(), max_bytes=10**6) as ahead:
+    with Prefetcher(pages(), Budget.of(PHOTOS)) as ahead:
         assert ahead.take(timeout_seconds=PATIENCE).number == 1
         assert ahead.take_ready(timeout_seconds=PATIENCE, accept=lambda found: found.number == 3) is None
         assert ahead.take_ready(timeout_seconds=PATIENCE, accept=lambda found: found.number == 2).number == 2
@@ -196,7 +191,8 @@ def test_a_chunk_that_grows_to_the_last_page_is_committed_durably(catalog, commi
         part = claims.claim(runs.request("catalog", trigger=Trigger.COMMAND)[0].parts.get().pk)
         plan = feeds.resolve(feed)
         first, second, *_ = map(Preparer(plan.columns), feed.source.pages(None))
-        chunk = Chunk(pages=[first], take=lambda accept: second, max_rows=2, max_bytes=1000)
+        waiting = [second]
+        chunk = Chunk(pages=[first], take=lambda accept: waiting.pop() if waiting else None)
         assert chunks.load(chunk, part, plan) == (State.SUCCEEDED if last else State.RUNNING)
         assert model.objects.count() == 2
     commits.execute("SELECT waits FROM commits")

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import pytest
 
-from ingestion import pipeline, reading
+from ingestion import pipeline, remembering
+from ingestion.budgets import Budget
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Rate
 from ingestion.pagination import NextCursor, OffsetLimit, PageNumber, SinglePage
@@ -238,10 +239,13 @@ def test_unchanged_pages_are_skipped_as_ever(sync):
 
 
 def test_several_requests_at_once_take_no_more_memory_than_one():
-    alone = replace(PHOTOS, source=replace(PHOTOS.source, concurrency=1))
-    together = replace(PHOTOS, source=replace(PHOTOS.source, concurrency=8))
-    assert reading.prepared_bytes(alone) == reading.ahead_bytes(alone) == PHOTOS.chunk_bytes // 2
-    assert 0 < reading.prepared_bytes(together) < reading.ahead_bytes(together)
+    alone = Budget.of(replace(PHOTOS, source=replace(PHOTOS.source, concurrency=1)))
+    together = Budget.of(replace(PHOTOS, source=replace(PHOTOS.source, concurrency=8)))
+    chunk = PHOTOS.chunk_rows * PHOTOS.chunk_bytes
+    assert (alone.open, alone.held_bytes) == (chunk, 0)
+    assert together.open + together.held_bytes * PHOTOS.chunk_rows == chunk
+    # What one transaction takes is the same, and there is room for more than that beside what the source holds.
+    assert alone.transaction == together.transaction == chunk * 2 // 3 < together.open < chunk
 
 
 def test_windows_that_are_halved_are_read_at_once():
@@ -309,7 +313,7 @@ def folder(path, *, files=9, rows=20):
 
 def test_files_are_those_of_one_after_the_other(tmp_path):
     with folder(tmp_path) as source:
-        bound = source.for_feed(reading.remembering.Facts())
+        bound = source.for_feed(remembering.Facts())
         whole = told(bound.pages(None))
         assert told(at_once(bound)) == whole
         for number in range(1, len(whole), 5):
@@ -320,7 +324,7 @@ def test_files_are_those_of_one_after_the_other(tmp_path):
 def test_a_file_that_fails_fails_in_its_place(tmp_path):
     with folder(tmp_path) as source:
         (tmp_path / "2.csv").write_text('code,name\n1,"open\n')
-        pages = at_once(source.for_feed(reading.remembering.Facts()))
+        pages = at_once(source.for_feed(remembering.Facts()))
         files = []
         with pytest.raises(RunFailed, match=r"2\.csv"):
             files.extend(page.file.name for page in pages if page.file)
@@ -329,7 +333,7 @@ def test_a_file_that_fails_fails_in_its_place(tmp_path):
 
 def test_a_place_that_is_away_for_one_of_them_is_tried_again_later(tmp_path):
     with folder(tmp_path) as source:
-        pages = at_once(source.for_feed(reading.remembering.Facts()))
+        pages = at_once(source.for_feed(remembering.Facts()))
         next(pages)
         # Five may be open by now, and one that is open can be read on.
         (tmp_path / "8.csv").unlink()

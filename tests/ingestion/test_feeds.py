@@ -83,7 +83,7 @@ def test_an_app_without_feeds_is_fine_and_a_broken_one_is_not_silent(app, settin
 
 def test_defaults_of_a_feed():
     made = feed(object, {})
-    assert (made.every, made.chunk_rows, made.chunk_bytes, made.attempts) == (None, 50_000, 4_194_304, 5)
+    assert (made.every, made.chunk_rows, made.chunk_bytes, made.attempts) == (None, 75_000, 6_291_456, 5)
     assert made.reject_limit == RejectLimit(records=100, share=0.05)
     assert feed(object, {}, every=timedelta(hours=1)).every == timedelta(hours=1)
 

@@ -1,4 +1,4 @@
-"""The prefetcher: in order, bounded by bytes, ended by whoever uses it, and silent about nothing."""
+"""The prefetcher: in order, bounded by what is open, ended by whoever uses it, and silent about nothing."""
 
 import itertools
 import threading
@@ -16,7 +16,19 @@ PATIENCE = 30
 @dataclass
 class Sheet:
     number: int
-    size_bytes: int = 100
+    weight: int = 100
+
+
+@dataclass
+class Weights:
+    """Pages weigh the same before and after they are taken."""
+
+    open: int
+
+    def ahead(self, page):
+        return page.weight
+
+    loading = ahead
 
 
 def taken(prefetcher):
@@ -54,38 +66,73 @@ class Counted:
         self.closed.set()
 
 
-@pytest.mark.parametrize("max_bytes", [0, 1, 100, 250, 10**9])
-def test_gives_every_page_in_order_then_the_end_for_good(max_bytes):
-    with Prefetcher((Sheet(n) for n in range(200)), max_bytes=max_bytes) as ahead:
+@pytest.mark.parametrize("room", [0, 1, 100, 250, 10**9])
+def test_gives_every_page_in_order_then_the_end_for_good(room):
+    with Prefetcher((Sheet(n) for n in range(200)), Weights(room)) as ahead:
         assert taken(ahead) == list(range(200))
         assert ahead.take(timeout_seconds=0) is END
         assert ahead.take_ready() is None
 
 
 def test_an_empty_source_is_at_its_end():
-    with Prefetcher(iter(()), max_bytes=1) as ahead:
+    with Prefetcher(iter(()), Weights(1)) as ahead:
         assert ahead.take(timeout_seconds=PATIENCE) is END
 
 
-def test_reads_ahead_up_to_the_bytes_and_no_further():
+def asks_for(pages, number):
+    eventually(lambda: pages.asked == number)
+    time.sleep(0.05)  # time to be wrong in; being right needs none
+    return pages.asked == number
+
+
+def test_reads_ahead_as_far_as_what_is_open_allows_and_no_further():
     pages = Counted(Sheet(n) for n in itertools.count())
-    with Prefetcher(pages, max_bytes=350) as ahead:
-        # Three pages fit, the fourth is fetched and waits.
-        eventually(lambda: pages.asked == 4)
-        time.sleep(0.05)  # time to be wrong in; being right needs none
-        assert pages.asked == 4
+    with Prefetcher(pages, Weights(350)) as ahead:
+        # The fourth would be too much, and is not asked for.
+        assert asks_for(pages, 3)
         assert ahead.take_ready().number == 0
-        eventually(lambda: pages.asked == 5)
-        time.sleep(0.05)
-        assert pages.asked == 5
+        assert asks_for(pages, 3), "what was taken is open until it is released"
+        ahead.release()
+        assert asks_for(pages, 4)
 
 
-def test_a_page_larger_than_the_bound_comes_alone():
-    pages = Counted(Sheet(n, size_bytes=1000) for n in range(5))
-    with Prefetcher(pages, max_bytes=10) as ahead:
-        eventually(lambda: pages.asked == 2)
-        time.sleep(0.05)
-        assert pages.asked == 2
+def test_a_page_on_its_way_is_taken_to_be_as_heavy_as_the_heaviest_so_far():
+    pages = Counted(Sheet(n, weight) for n, weight in enumerate([200, 50, 50, 50, 50]))
+    with Prefetcher(pages, Weights(400)) as ahead:
+        assert asks_for(pages, 2)
+        assert ahead.take_ready().number == 0
+        ahead.release()
+        assert asks_for(pages, 6)
+        assert taken(ahead) == [1, 2, 3, 4]
+
+
+def test_what_weighs_less_once_it_is_taken_makes_room():
+    class Lighter(Weights):
+        def loading(self, page):
+            return page.weight // 4
+
+    pages = Counted(Sheet(n) for n in itertools.count())
+    with Prefetcher(pages, Lighter(200)) as ahead:
+        assert asks_for(pages, 2)
+        ahead.take_ready()
+        assert asks_for(pages, 2)
+        ahead.take_ready()
+        # Nothing is ready, and 50 are open: one page fits beside them.
+        assert asks_for(pages, 3)
+
+
+def test_there_is_always_one_page_ahead_however_much_is_open():
+    pages = Counted(Sheet(n) for n in itertools.count())
+    with Prefetcher(pages, Weights(100)) as ahead:
+        for number in range(5):
+            assert ahead.take(timeout_seconds=PATIENCE).number == number
+            assert asks_for(pages, number + 2)
+
+
+def test_a_page_heavier_than_the_bound_comes_alone():
+    pages = Counted(Sheet(n, weight=1000) for n in range(5))
+    with Prefetcher(pages, Weights(10)) as ahead:
+        assert asks_for(pages, 1)
         assert taken(ahead) == [0, 1, 2, 3, 4]
 
 
@@ -106,10 +153,12 @@ def test_never_holds_more_than_the_bound_and_one_page():
             with lock:
                 alive -= 1
 
-    with Prefetcher(map(Heavy, range(500)), max_bytes=300) as ahead:
-        assert taken(ahead) == list(range(500))
-    # Three ready, one waiting for room, one being looked at here, one being made.
-    assert most <= 6
+    with Prefetcher(map(Heavy, range(500)), Weights(300)) as ahead:
+        for number in range(500):
+            assert ahead.take(timeout_seconds=PATIENCE).number == number
+            ahead.release()
+    # Three are open, one was released and is still looked at here, and one is put where it is ready.
+    assert most <= 5
 
 
 def test_take_ready_neither_waits_nor_raises():
@@ -120,7 +169,7 @@ def test_take_ready_neither_waits_nor_raises():
         yield Sheet(0)
         raise ValueError("the second page")
 
-    with Prefetcher(pages(), max_bytes=1000) as ahead:
+    with Prefetcher(pages(), Weights(1000)) as ahead:
         started = time.monotonic()
         assert ahead.take_ready() is None
         assert time.monotonic() - started < PATIENCE / 2
@@ -139,7 +188,7 @@ def test_take_returns_none_when_nothing_comes_in_time():
         gate.wait(PATIENCE)
         yield Sheet(0)
 
-    with Prefetcher(pages(), max_bytes=1000) as ahead:
+    with Prefetcher(pages(), Weights(1000)) as ahead:
         assert ahead.take(timeout_seconds=0.01) is None
         gate.set()
         assert ahead.take(timeout_seconds=PATIENCE).number == 0
@@ -153,7 +202,7 @@ def test_an_exception_comes_after_the_pages_before_it(error):
         yield Sheet(1)
         raise error
 
-    with Prefetcher(pages(), max_bytes=1000) as ahead:
+    with Prefetcher(pages(), Weights(1000)) as ahead:
         assert ahead.take(timeout_seconds=PATIENCE).number == 0
         assert ahead.take(timeout_seconds=PATIENCE).number == 1
         for _ in range(2):
@@ -164,7 +213,7 @@ def test_an_exception_comes_after_the_pages_before_it(error):
 
 def test_leaving_stops_the_thread_and_closes_the_source():
     pages = Counted(Sheet(n) for n in itertools.count())
-    with Prefetcher(pages, max_bytes=1000) as ahead:
+    with Prefetcher(pages, Weights(1000)) as ahead:
         assert ahead.take(timeout_seconds=PATIENCE).number == 0
     assert not ahead._thread.is_alive()
     assert pages.closed.is_set()
@@ -180,7 +229,7 @@ def test_leaving_after_an_exception_of_the_user_does_the_same():
         finally:
             closed.set()
 
-    ahead = Prefetcher(pages(), max_bytes=1000)
+    ahead = Prefetcher(pages(), Weights(1000))
     with pytest.raises(RuntimeError, match="the user's"), ahead:
         raise RuntimeError("the user's")
     assert not ahead._thread.is_alive()
@@ -192,7 +241,7 @@ def test_a_source_that_fails_to_close_is_an_error_and_no_silence():
         def close(self):
             raise OSError("cannot close")
 
-    with Prefetcher(Stubborn([Sheet(0)]), max_bytes=1000) as ahead:
+    with Prefetcher(Stubborn([Sheet(0)]), Weights(1000)) as ahead:
         assert ahead.take(timeout_seconds=PATIENCE).number == 0
         with pytest.raises(OSError, match="cannot close"):
             ahead.take(timeout_seconds=PATIENCE)
@@ -207,7 +256,7 @@ def test_a_source_that_hangs_does_not_hold_its_user_up():
         yield Sheet(1)
 
     started = time.monotonic()
-    with Prefetcher(pages(), max_bytes=1000) as ahead:
+    with Prefetcher(pages(), Weights(1000)) as ahead:
         assert ahead.take(timeout_seconds=PATIENCE).number == 0
     assert time.monotonic() - started < PATIENCE / 2
     # Nor the process: the interpreter does not wait for daemons.
