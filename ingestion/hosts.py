@@ -9,6 +9,7 @@ from django.db.models import Count, Func, TextField, Value
 from django.db.models.functions import Cast, Now
 
 from ingestion import feeds, waits
+from ingestion.auth.schemes import text_of
 from ingestion.errors import ConfigurationError
 from ingestion.models import Part, Run, State
 from ingestion.sources import S3, Files, Ftp, Sftp, Soap, Source, Web
@@ -28,10 +29,10 @@ def host_of(source: Source) -> str:
 
     Empty where it has none, or its URL is not known yet.
     """
-    url = _place_of(source) if isinstance(source, Files) else getattr(source, "url", None)
-    if url is None and isinstance(source, Soap):
-        url = source.wsdl  # the service is at the same origin
     try:
+        url = _place_of(source) if isinstance(source, Files) else getattr(source, "url", None)
+        if url is None and isinstance(source, Soap):
+            url = source.wsdl  # the service is at the same origin
         parts = urlsplit(url() if callable(url) else url or "")
         port = parts.port
     except (ConfigurationError, ValueError):
@@ -45,7 +46,7 @@ def _place_of(files: Files) -> Any:
     """Return the address of a place, the first of several; a folder of this machine has none."""
     place = files.place
     if isinstance(place, Ftp | Sftp):
-        return f"{'ftp' if isinstance(place, Ftp) else 'sftp'}://{_with_brackets(place.host)}:{place.port}"
+        return f"{'ftp' if isinstance(place, Ftp) else 'sftp'}://{_with_brackets(text_of(place.host))}:{place.port}"
     if isinstance(place, S3):
         return place.endpoint or "//s3.amazonaws.com"
     urls = place.urls if isinstance(place, Web) else None

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from ingestion import attempts, claims, hosts, runs, turns, waking
 from ingestion.errors import ConfigurationError, PartTaken
+from ingestion.feeds import env_text
 from ingestion.models import Part, Run, State, Trigger
 from ingestion.pagination import SinglePage
 from ingestion.parts import PageRanges
@@ -55,6 +56,8 @@ def test_the_host_is_that_of_the_url_with_a_port_of_its_own(url, host):
         (Ftp(host="::1", port=2121), "[::1]:2121"),
         (Sftp(host="sftp.example.com", user="a", known_hosts=""), "sftp.example.com"),
         (Sftp(host="sftp.example.com", port=2222, user="a", known_hosts=""), "sftp.example.com:2222"),
+        (Ftp(host=lambda: "ftp.example.com"), "ftp.example.com"),
+        (Ftp(host=env_text("NOT_SET_ANYWHERE")), ""),
         (S3(bucket="b"), "s3.amazonaws.com"),
         (S3(bucket="b", endpoint=lambda: "https://s3.example.com:9000"), "s3.example.com:9000"),
         (Web(urls="https://files.example.com/a"), "files.example.com"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+from ingestion.auth.schemes import Text, text_of
 from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import Sent, TransientFailure, secrets_in
 from ingestion.sources.files.discretion import discreet
@@ -28,6 +29,7 @@ class Ftp:
     """A folder of an FTP server.
 
     Args:
+        host, user, folder: or functions that return them when a run starts.
         password: a function that returns it when a run starts; None for an anonymous login.
         tls: encrypt the login and the data (explicit TLS); the certificate is checked.
         ca_file: certificates to trust instead of the system's.
@@ -35,13 +37,13 @@ class Ftp:
         silence: the longest wait for the server.
     """
 
-    host: str
+    host: Text
     port: int = 21
-    user: str = "anonymous"
+    user: Text = "anonymous"
     password: Callable[[], str] | None = None
     tls: bool = True
     ca_file: str | None = None
-    folder: str = ""
+    folder: Text = ""
     silence: timedelta = timedelta(seconds=30)
 
     @contextmanager
@@ -59,16 +61,17 @@ class Ftp:
         Raises:
             TransientFailure, RunFailed, ConfigurationError.
         """
+        host, user, folder = text_of(self.host), text_of(self.user), text_of(self.folder)
         ftp = self._client()
         try:
-            with _translated(self.host):
-                ftp.connect(self.host, self.port)
-                ftp.login(self.user, self.password() if self.password else "anonymous@")
+            with _translated(host):
+                ftp.connect(host, self.port)
+                ftp.login(user, self.password() if self.password else "anonymous@")
                 if isinstance(ftp, ftplib.FTP_TLS):
                     ftp.prot_p()
                 ftp.voidcmd("TYPE I")
-                if self.folder:
-                    ftp.cwd(self.folder)
+                if folder:
+                    ftp.cwd(folder)
         except BaseException:
             ftp.close()
             raise

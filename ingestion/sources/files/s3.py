@@ -8,6 +8,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final
 
+from ingestion.auth.schemes import Text, text_of
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Sent, TransientFailure, blame_of, origin_of, secrets_in
 from ingestion.sources.files.discretion import discreet
@@ -25,14 +26,15 @@ class S3:
     """A bucket. Without `key_id` and `secret` boto3 looks for credentials itself, in the environment and its files.
 
     Args:
+        bucket: its name, or a function that returns it when a run starts.
         endpoint: the URL of a compatible store; None for AWS.
         key_id, secret: functions that return the credentials when a run starts.
         instance_role: also ask the machine's metadata service (169.254.169.254) for credentials.
         silence: the longest wait for an answer.
     """
 
-    bucket: str
-    endpoint: str | Callable[[], str] | None = None
+    bucket: Text
+    endpoint: Text | None = None
     region: str | None = None
     key_id: Callable[[], str] | None = None
     secret: Callable[[], str] | None = None
@@ -60,11 +62,11 @@ class S3:
         # Each session of boto3 adds its folder once more.
         descriptions.search_paths[:] = dict.fromkeys(descriptions.search_paths)
         key_id, secret = self.key_id() if self.key_id else None, self.secret() if self.secret else None
-        endpoint = self.endpoint() if callable(self.endpoint) else self.endpoint
+        bucket, endpoint = text_of(self.bucket), None if self.endpoint is None else text_of(self.endpoint)
         if endpoint is not None and not origin_of(endpoint):
-            raise ConfigurationError(f"S3: the endpoint of {self.bucket} is no http:// or https:// URL")
+            raise ConfigurationError(f"S3: the endpoint of {bucket} is no http:// or https:// URL")
         sent = Sent(secrets_in(key_id, secret), urls=(endpoint or "",))
-        with sent.unsaid(), _translated(self.bucket):
+        with sent.unsaid(), _translated(bucket):
             client = session.client(
                 "s3",
                 endpoint_url=endpoint,
@@ -73,8 +75,8 @@ class S3:
                 config=config,
             )
         try:
-            with discreet(_Bucket(client, self.bucket), sent) as bucket:
-                yield bucket
+            with discreet(_Bucket(client, bucket), sent) as opened:
+                yield opened
         finally:
             client.close()
 

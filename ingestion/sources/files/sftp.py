@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
+from ingestion.auth.schemes import Text, text_of
 from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import Sent, TransientFailure, secrets_in
 from ingestion.sources.files.discretion import discreet
@@ -28,6 +29,7 @@ class Sftp:
     """A folder of an SFTP server.
 
     Args:
+        host, user, folder: or functions that return them when a run starts.
         known_hosts: the server's keys, as lines of a `known_hosts` file (`ssh-keyscan` prints them). It is refused
             with any other one.
         password: a function that returns it when a run starts.
@@ -36,13 +38,13 @@ class Sftp:
         silence: the longest wait for the server.
     """
 
-    host: str
-    user: str
-    known_hosts: str | Callable[[], str]
+    host: Text
+    user: Text
+    known_hosts: Text
     port: int = 22
     password: Callable[[], str] | None = None
     key: Callable[[], str] | None = None
-    folder: str = ""
+    folder: Text = ""
     silence: timedelta = timedelta(seconds=30)
 
     @contextmanager
@@ -104,25 +106,24 @@ class _Server:
             return future.result(timeout=self._place.silence.total_seconds())
         except NotInTimeError:
             future.cancel()
-            raise TransientFailure(f"SFTP, {self._place.host}: no answer in time", blames="host") from None
+            raise TransientFailure(f"SFTP, {text_of(self._place.host)}: no answer in time", blames="host") from None
 
     async def _connect(self) -> None:
         place = self._place
-        known_hosts = place.known_hosts() if callable(place.known_hosts) else place.known_hosts
         self._connection = await self._ssh.connect(
-            place.host,
+            text_of(place.host),
             place.port,
-            username=place.user,
+            username=text_of(place.user),
             password=place.password() if place.password else None,
             client_keys=[self._ssh.import_private_key(place.key())] if place.key else [],
-            known_hosts=self._ssh.import_known_hosts(known_hosts),
+            known_hosts=self._ssh.import_known_hosts(text_of(place.known_hosts)),
             agent_path=None,
             config=[],
         )
         # Names are bytes: not every server has them in UTF-8.
         self._sftp = await self._connection.start_sftp_client(path_encoding=None)
-        if place.folder:
-            await self._sftp.chdir(place.folder.encode())
+        if folder := text_of(place.folder):
+            await self._sftp.chdir(folder.encode())
 
     def find(self, pattern: str) -> Iterator[Entry]:
         return walk(pattern, self._listing)

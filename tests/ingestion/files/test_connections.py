@@ -1,11 +1,13 @@
 """Connections that break, servers that refuse, listings that lie: resumed, retried, or failed with what to do."""
 
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.feeds import env_text
 from ingestion.http import Limits
 from ingestion.sources import S3, Csv, Facts, Files, Ftp, Sftp, Web
 from ingestion.sources.files.entries import Entry
@@ -88,6 +90,28 @@ def test_sftp_talks_to_no_server_with_another_key_and_says_who_was_refused(folde
             read(Sftp(host="127.0.0.1", port=port, user=USER, key=lambda: "no key", known_hosts=known))
     with pytest.raises(RetryLater, match="SFTP"):
         read(place)
+
+
+def test_what_differs_between_environments_may_come_from_functions(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.csv").write_bytes(CONTENT)
+    for name, value in (("PLACE_HOST", "127.0.0.1"), ("PLACE_USER", USER), ("PLACE_FOLDER", "out")):
+        monkeypatch.setenv(name, value)
+    place = {name: env_text(f"PLACE_{name.upper()}") for name in ("host", "user", "folder")}
+    with servers.ftp(tmp_path) as port:
+        assert read(Ftp(port=port, password=lambda: PASSWORD, tls=False, **place)) == 60_000
+    with servers.sftp(tmp_path) as (port, known):
+        assert read(Sftp(port=port, password=lambda: PASSWORD, known_hosts=known, **place)) == 60_000
+    with (
+        Remote(s3_error(403, "AccessDenied")) as remote,
+        pytest.raises(RunFailed, match="S3 refused out: AccessDenied"),
+    ):
+        read(replace(s3_of(remote), bucket=place["folder"]))
+    monkeypatch.delenv("PLACE_USER")
+    for kind, options in ((Ftp, {"tls": False}), (Sftp, {"known_hosts": ""})):
+        with pytest.raises(ConfigurationError, match="PLACE_USER is not set"):
+            read(kind(port=1, **options, **place))
 
 
 def s3_of(remote):
