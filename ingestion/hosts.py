@@ -9,10 +9,10 @@ from django.db.models import Count, Func, TextField, Value
 from django.db.models.functions import Cast, Now
 
 from ingestion import feeds, waits
-from ingestion.auth.schemes import text_of
 from ingestion.errors import ConfigurationError
 from ingestion.models import Part, Run, State
 from ingestion.sources import S3, Files, Ftp, Sftp, Soap, Source, Web
+from ingestion.texts import text_of
 
 # When a part looks again whether its host has room.
 WAIT: Final = timedelta(seconds=3)

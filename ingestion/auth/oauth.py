@@ -22,11 +22,12 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 
 from ingestion import credentials
-from ingestion.auth.schemes import Secret, Send, Text, text_of
+from ingestion.auth.schemes import Secret, Send
 from ingestion.auth.tokens import GrantRefused, Token, read_token
 from ingestion.credentials import Locked
 from ingestion.errors import ConfigurationError, IngestionError, RetryLater
 from ingestion.http import Request
+from ingestion.texts import Text, text_of
 
 log = structlog.get_logger(__name__)
 

@@ -10,17 +10,11 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from ingestion.errors import ConfigurationError
 from ingestion.http import Request, Response
+from ingestion.texts import Text, text_of
 
 # What returns a secret when a run needs it, as `env_text` does: it is never written down, nor a part of a value's text.
 Secret = Callable[[], str]
-# What is no secret, but another one in each environment.
-Text = str | Callable[[], str]
 Send = Callable[[Request], Response]
-
-
-def text_of(given: Text) -> str:
-    """Return a text that is given as it is, or by a function."""
-    return given if isinstance(given, str) else given()
 
 
 @dataclass(frozen=True)

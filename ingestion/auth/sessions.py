@@ -8,9 +8,10 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from ingestion.auth.schemes import Fixed, Send, Text, text_of
+from ingestion.auth.schemes import Fixed, Send
 from ingestion.errors import RunFailed
 from ingestion.http import Request, Response
+from ingestion.texts import Text, text_of
 
 # Several Set-Cookie headers arrive as one; dates in them hold commas, too.
 _NEXT_COOKIE: Final = re.compile(r",\s*(?=[^;,=\s]+=)")

@@ -1,7 +1,7 @@
 """Exports that a remote makes when it is asked to: created once, waited for, and downloaded as files are."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,6 +21,7 @@ from ingestion.sources.files.entries import ByteStream
 from ingestion.sources.files.source import compression_of
 from ingestion.sources.files.web import Urls
 from ingestion.sources.splitting import value_at
+from ingestion.texts import Text, text_of
 from ingestion.types import Cursor, Page
 
 # A wait from this long on frees the worker: a part that is taken up again costs some milliseconds.
@@ -51,8 +52,8 @@ class Export:
         limits: of the answers that say how the export is; `file_limits` are those of the file.
     """
 
-    url: str | Callable[[], str]
-    status: str | Callable[[], str]
+    url: Text
+    status: Text
     ready: frozenset[str]
     format: Format
     id: Path = ("id",)
@@ -60,7 +61,7 @@ class Export:
     failed: frozenset[str] = frozenset()
     expired: frozenset[str] = frozenset()
     link: Path = ()
-    download: str | Callable[[], str] = ""
+    download: Text = ""
     reason: Path = ()
     method: Literal["POST", "PUT", "GET"] = "POST"
     params: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +111,7 @@ class Export:
             transport=self.transport,
             rates=self.rates,
             auth=self.auth,
-            origins=(_text(self.url),),
+            origins=(text_of(self.url),),
             secrets=secrets_in(self.params, self.body or {}, *map(_query, (self.status, self.download))),
         )
 
@@ -161,7 +162,7 @@ class ExportOfFeed:
         if export.idempotency_header and self._facts.key:
             headers[export.idempotency_header] = self._facts.key
         body = None if export.body is None else msgspec.json.encode(export.body)
-        url = _text(export.url)
+        url = text_of(export.url)
         response = client.request(export.method, url, export.params, body=body, headers=headers or None)
         name = mark_of(value_at(response, export.id), ".".join(export.id), is_in_body=False)
         # In a path these lead elsewhere.
@@ -196,7 +197,7 @@ def ask(export: Export, client: Client, name: str | int) -> tuple[str, list[str]
     Raises:
         RunFailed: `export_failed`, `export_expired`.
     """
-    url = _text(export.status).replace("{export}", quote(str(name), safe=""))
+    url = text_of(export.status).replace("{export}", quote(str(name), safe=""))
     response = client.request("GET", url, {}, answers=_GONE)
     state = "gone" if response.status in _GONE else str(value_at(response, export.state))
     if state in export.expired or response.status in _GONE:
@@ -211,7 +212,7 @@ def ask(export: Export, client: Client, name: str | int) -> tuple[str, list[str]
 
 def _links(export: Export, name: str | int, url: str, response: Response) -> list[str]:
     if not export.link:
-        return [_text(export.download).replace("{export}", quote(str(name), safe=""))]
+        return [text_of(export.download).replace("{export}", quote(str(name), safe=""))]
     told = value_at(response, export.link)
     links = told if isinstance(told, list) else [told]
     if not links or not all(isinstance(link, str) and link for link in links):
@@ -267,13 +268,9 @@ class _ResultsSession:
         raise ConfigurationError(f"{entry.name} cannot be moved to {name}: it is an export")
 
 
-def _query(given: str | Callable[[], str]) -> list[str]:
+def _query(given: Text) -> list[str]:
     """Return the values in the query of a URL."""
-    return [value for _, value in parse_qsl(urlsplit(_text(given)).query)]
-
-
-def _text(given: str | Callable[[], str]) -> str:
-    return given() if callable(given) else given
+    return [value for _, value in parse_qsl(urlsplit(text_of(given)).query)]
 
 
 def _step(at: Cursor) -> Page:

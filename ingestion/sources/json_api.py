@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from ingestion.sources.reads import Read
 from ingestion.sources.revalidating import Revalidation, fingerprint
 from ingestion.sources.sent_ahead import Exchange, SentAhead, refuse_blind
 from ingestion.sources.shaping import Shape
+from ingestion.texts import Text, text_of
 from ingestion.types import Cursor, Foresee, Page, Recall
 
 
@@ -38,7 +39,7 @@ class JsonApi:
         concurrency: pages that are asked for at once, where the pagination knows the total.
     """
 
-    url: str | Callable[[], str]
+    url: Text
     pagination: Paginator
     records: tuple[str, ...] = ()
     single: bool = False
@@ -108,7 +109,7 @@ class JsonApi:
 
     def address(self) -> str:
         """Return the URL as it is now."""
-        return self.url if isinstance(self.url, str) else self.url()
+        return text_of(self.url)
 
     def _asking(self) -> Asking:
         # A key that is a parameter is kept out of cursors like the feed's own parameters.

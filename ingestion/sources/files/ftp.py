@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from ingestion.auth.schemes import Text, text_of
 from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import Sent, TransientFailure, secrets_in
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.folders import Found, walk
+from ingestion.texts import Text, text_of
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final
 
-from ingestion.auth.schemes import Text, text_of
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Sent, TransientFailure, blame_of, origin_of, secrets_in
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
 from ingestion.sources.files.extras import needed
 from ingestion.sources.files.patterns import fixed_folder, matcher
+from ingestion.texts import Text, text_of
 
 _GONE: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _CHANGED: Final = frozenset({"412", "416", "PreconditionFailed", "InvalidRange"})

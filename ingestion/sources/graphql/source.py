@@ -19,6 +19,7 @@ from ingestion.sources.graphql.connections import PAGE_INFO
 from ingestion.sources.overlaps import seams_of
 from ingestion.sources.sent_ahead import Exchange, SentAhead, refuse_blind
 from ingestion.sources.shaping import digest_of, last_of
+from ingestion.texts import Text, text_of
 from ingestion.types import Cursor, Page, Recall
 
 _NO_CODE: Final = re.compile(r'"""(?:[^"]|"(?!""))*"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*')
@@ -38,7 +39,7 @@ class GraphQL:
         concurrency: pages that are asked for at once, where the pagination knows the total.
     """
 
-    url: str | Callable[[], str]
+    url: Text
     query: str
     records: tuple[str, ...]
     pagination: Paginator
@@ -101,8 +102,7 @@ class GraphQL:
         return replace(self, variables=placed(self.variables, values))
 
     def _asker(self) -> Asker:
-        url = self.url if isinstance(self.url, str) else self.url()
-        return Asker(url=url, retry=self.retry, reader=Reader(self.records))
+        return Asker(url=text_of(self.url), retry=self.retry, reader=Reader(self.records))
 
     def _client(self, url: str) -> Client:
         return Client(

@@ -20,6 +20,7 @@ from ingestion.sources.shaping import digest_of, last_of
 from ingestion.sources.soap.envelopes import Opened, open_envelope
 from ingestion.sources.soap.records import Reader
 from ingestion.sources.soap.services import ANSWERS, Described, Service, connect, is_url, read_wsdl
+from ingestion.texts import Text, text_of
 from ingestion.types import Cursor, Page, Recall
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ class Soap:
         concurrency: pages that are asked for at once, where the pagination knows the total.
     """
 
-    wsdl: str | Callable[[], str]
+    wsdl: Text
     operation: str
     records: tuple[str, ...]
     pagination: Paginator
@@ -50,8 +51,8 @@ class Soap:
     lists: tuple[str, ...] = ()
     service: str | None = None
     port: str | None = None
-    url: str | Callable[[], str] | None = None
-    user: str | Callable[[], str] | None = None
+    url: Text | None = None
+    user: Text | None = None
     password: Callable[[], str] | None = None
     digest: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -119,7 +120,7 @@ class Soap:
 
     def _client(self) -> Client:
         # The address in a WSDL that is a file is as much the feed's own as the file is.
-        declared = [_called(given) for given in (self.wsdl, self.url) if given is not None]
+        declared = [text_of(given) for given in (self.wsdl, self.url) if given is not None]
         return Client(
             # Tried again from outside, as each try of a user name token has a nonce of its own.
             retry=replace(self.retry, attempts=1),
@@ -140,7 +141,7 @@ class Soap:
         def session() -> Iterator[_Session]:
             with self._client() as client:
                 if not known:
-                    wsdl = _called(self.wsdl)
+                    wsdl = text_of(self.wsdl)
                     known.append(patiently(self.retry, lambda: _one_try(lambda: read_wsdl(client, wsdl))))
                 yield _Session(client=client, service=self._connect(client, known[0]))
 
@@ -149,14 +150,14 @@ class Soap:
     def _connect(self, client: Client, described: Described) -> Service:
         token = None
         if self.user is not None and self.password is not None:
-            token = (_called(self.user), self.password(), self.digest)
+            token = (text_of(self.user), self.password(), self.digest)
         return connect(
             client,
             described,
             operation=self.operation,
             service=self.service,
             port=self.port,
-            url=None if self.url is None else _called(self.url),
+            url=None if self.url is None else text_of(self.url),
             token=token,
         )
 
@@ -202,10 +203,6 @@ class _Session:
 
     client: Client
     service: Service
-
-
-def _called(text: str | Callable[[], str]) -> str:
-    return text if isinstance(text, str) else text()
 
 
 def _ask(service: Service, arguments: Mapping[str, Any], hide: Callable[[str], str]) -> tuple[Response, Opened]:
