@@ -79,6 +79,10 @@ class Sent:
         """Learn what is in a URL that the remote has given."""
         self._learn(_in_url(url))
 
+    def learn_values(self, *sent: Any) -> None:
+        """Learn texts that came from elsewhere, and are sent or signed with."""
+        self._learn(secrets_in(*sent))
+
     def learn_exchange(self, request: Request, response: Response | None) -> None:
         """Learn what was given for a token or a session, and all texts of what came for it."""
         self._kept |= _in_headers(request.headers) | _in_url(request.url)

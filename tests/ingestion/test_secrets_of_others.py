@@ -1,6 +1,7 @@
 """A marker secret that goes to servers beside the remote, or comes from them, and what is not even sent."""
 
 import json
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -197,6 +198,41 @@ def addresses(bench):
     assert bench.fails(Files(place=place, format=Csv(), **QUICK))
 
 
+MAKES_CREDENTIALS = """
+import datetime, json, sys, uuid
+ends_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)
+made = {"AccessKeyId": "AKIA0123", "SecretAccessKey": sys.argv[1], "SessionToken": f"{sys.argv[1]}-{uuid.uuid4()}"}
+print(json.dumps(made | {"Version": 1, "Expiration": ends_at.isoformat()}))
+"""
+
+
+def what_boto3_finds(bench, folder, patch):
+    """Credentials of the environment, of a file, and of a command that makes new ones for each request."""
+    kept = {"aws_access_key_id": "AKIA0123", "aws_secret_access_key": HEADER, "aws_session_token": f"{HEADER}-token"}
+    (folder / "kept").write_text("[kept]\n" + "".join(f"{name} = {value}\n" for name, value in kept.items()))
+    (folder / "made.py").write_text(MAKES_CREDENTIALS)
+    command = f"{sys.executable} -S {folder / 'made.py'} {HEADER}"
+    (folder / "config").write_text(f"[profile made]\ncredential_process = {command}\n")
+    tokens = []
+
+    def says_it(request):
+        tokens.append(request.headers["x-amz-security-token"])
+        body = f"<Error><Code>AccessDenied</Code><Message>{HEADER} and {tokens[-1]}.</Message></Error>"
+        return Reply(403, body.encode(), {"Content-Type": "application/xml"})
+
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "kept"))
+    patch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    variables = {name.upper(): value for name, value in kept.items()}
+    for given in (variables, {"AWS_PROFILE": "kept"}, {"AWS_PROFILE": "made"}):
+        with patch.context() as environment, Remote(says_it) as remote:
+            for name, value in given.items():
+                environment.setenv(name, value)
+            place = S3(bucket="b", endpoint=remote.url)
+            assert "S3 refused b: AccessDenied: … and …." in bench.fails(Files(place=place, format=Csv(), **QUICK))
+    assert tokens[:2] == [f"{HEADER}-token"] * 2
+    assert tokens[2].startswith(f"{HEADER}-")
+
+
 def ftp_in_its_own_words(bench, folder, patch):
     """Give other replies than those that pyftpdlib would, with the password in them."""
     place = Ftp(host="127.0.0.1", user="ada", password=lambda: HEADER, tls=False, silence=timedelta(seconds=2))
@@ -245,6 +281,7 @@ def test_nothing_that_others_say_is_written_down(bench, tmp_path, monkeypatch):
     formats(bench)
     unexpected(bench)
     addresses(bench)
+    what_boto3_finds(bench, tmp_path, monkeypatch)
     ftp_in_its_own_words(bench, tmp_path, monkeypatch)
     sftp_in_its_own_words(bench, tmp_path, monkeypatch)
     runs.request("photos", trigger=Trigger.COMMAND)  # a message for the broker

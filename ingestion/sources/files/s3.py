@@ -67,6 +67,10 @@ class S3:
             raise ConfigurationError(f"S3: the endpoint of {bucket} is no http:// or https:// URL")
         sent = Sent(secrets_in(key_id, secret), urls=(endpoint or "",))
         with sent.unsaid(), _translated(bucket):
+            found = None if key_id or secret else session.get_credentials()
+            if found is not None:
+                frozen = found.get_frozen_credentials()
+                sent.learn_values(frozen.access_key, frozen.secret_key, frozen.token)
             client = session.client(
                 "s3",
                 endpoint_url=endpoint,
@@ -74,11 +78,19 @@ class S3:
                 aws_secret_access_key=secret,
                 config=config,
             )
+            # Those that boto3 finds may be made anew at any time, with another token.
+            client.meta.events.register("before-send.s3", lambda request, **_: sent.learn_values(_token_of(request)))
         try:
             with discreet(_Bucket(client, bucket), sent) as opened:
                 yield opened
         finally:
             client.close()
+
+
+def _token_of(request: Any) -> str:
+    """Return the token of temporary credentials that a request is sent with, or nothing."""
+    token = request.headers.get("X-Amz-Security-Token", "")
+    return token.decode("ascii", "replace") if isinstance(token, bytes) else token
 
 
 @lru_cache(maxsize=1)
