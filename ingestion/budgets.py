@@ -53,8 +53,8 @@ class Budget:
         return max((page.read + page.skipped) * self.size_bytes, page.received_bytes * self.rows)
 
     def ahead(self, page: Prepared) -> int:
-        """Return what a page weighs until it is taken: its text, which is in memory as long, may weigh more."""
-        return max(self.weigh(page), page.text_bytes * self.rows)
+        """Return what a page weighs until it is taken: its text is in memory as long, and weighs what its bytes do."""
+        return self.weigh(page) + page.text_bytes * self.rows
 
     def loading(self, page: Prepared) -> int:
         """Return what a page weighs from then on until it is committed."""
