@@ -108,6 +108,13 @@ def _share_written(results: Results) -> float:
     return max(shares, key=lambda share: abs(share - 1))
 
 
+def _bookkeeping(of: str) -> Callable[[Results], float]:
+    """Return a function that gives the share of a run that it takes to be durable, in percent."""
+    return lambda results: median(
+        100 * sample.notes["bookkeeping_seconds"] / sample.seconds for sample in found(results, of).samples
+    )
+
+
 def _more_memory(of: str, than: str) -> Callable[[Results], float]:
     return lambda results: (
         (found(results, of).median("peak_bytes") - found(results, than).median("peak_bytes")) / MEBIBYTE
@@ -211,6 +218,13 @@ FIGURES = (
         must=1.3,
         aim=1.1,
         value=ratio("engine upsert, one bad record a page", _UPSERT),
+    ),
+    Figure(
+        name="claim, fence, cursor, counters and heartbeat of append, of the run",
+        must=3,
+        aim=None,
+        value=_bookkeeping(_APPEND),
+        unit="%",
     ),
 )
 

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
+from tests.bench.loads.bookkeeping import Stopwatch
 from tests.processes import ROOT
 
 pytestmark = pytest.mark.xdist_group("bench")  # one report, not one for each process of pytest
@@ -51,6 +53,21 @@ def test_whoever_can_take_part_loads_what_it_is_given(report):
     for name in ("engine parts, 1 worker", "engine parts, 2 workers, 20 ms a page"):
         assert by_name[name]["samples"][0]["notes"]["inserted"] == 1000
     assert by_name["engine upsert, one bad record a page"]["samples"][0]["notes"]["rejected"] == 1
+
+
+def test_what_makes_a_run_durable_is_timed_within_it(report):
+    (append,) = (row for row in report["contenders"] if row["name"] == "engine append")
+    (sample,) = append["samples"]
+    assert 0 < sample["notes"]["bookkeeping_seconds"] < sample["seconds"]
+
+
+def test_calls_within_timed_calls_count_once():
+    stopwatch = Stopwatch()
+    inner = stopwatch.timed(lambda: time.sleep(0.05))
+    outer = stopwatch.timed(inner)
+    began = time.perf_counter()
+    outer()
+    assert 0.05 <= stopwatch.seconds <= time.perf_counter() - began
 
 
 def test_the_load_is_timed_without_the_start_of_its_process(report):

@@ -1,6 +1,7 @@
 """Real worker processes against real servers: the main job as an operator runs it."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,23 @@ def test_a_worker_copies_the_real_jsonplaceholder(stack, jsonplaceholder, corpor
 
 def test_a_run_goes_on_after_its_worker_was_killed(stack):
     """kill -9 of the whole worker in mid-run; another one finishes it, nothing lost, nothing twice."""
-    records = [photo(n) for n in range(1, 60_001)]
-    remote = Remote(json_pages(records))
+    pages = json_pages([photo(n) for n in range(1, 60_001)])
+    is_killed = threading.Event()
+
+    def answer(request):
+        # However fast the worker is, it is killed in mid-run.
+        if request.query["_page"] == "40":
+            assert is_killed.wait(60)
+        return pages(request)
+
+    remote = Remote(answer)
     with remote:
         worker = stack.start_worker(PHOTOS_API_URL=remote.url)
         run = stack.summary("trigger", "photos", "--json")["run"]
         progress = f"SELECT read FROM ingestion_run WHERE id = {run} AND read > 0"
         wait_until(lambda: stack.query(progress), what="the first commit")
         stack.stop(worker, kill=True)
+        is_killed.set()
         [(read, state)] = stack.query(f"SELECT read, state FROM ingestion_run WHERE id = {run}")
         assert (0 < read < 60_000, state) == (True, "running")
         assert stack.query("SELECT count(*) FROM photos") == [(read,)]
