@@ -109,15 +109,21 @@ def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan, memory: Re
     before it is prepared here.
     """
     room = _Room(ahead, Budget.of(plan.feed))
-    pages = [_settled(first, [], plan, memory)]
-    room.fill(pages[0])
+    pages: list[Prepared] = []
+
+    def settle(page: Prepared) -> None:
+        pages.append(_settled(page, pages, plan, memory))
+        room.fill(pages[-1])
+        if pages[-1] is not page:
+            ahead.hold(pages[-1])
+
+    settle(first)
     ends_at = time.monotonic() + SKIPPED_SECONDS
     while pages[-1].following is not None and len(pages) < SKIPPED_TOGETHER:
         page = room.take(wait_seconds=ends_at - time.monotonic() if room.is_empty else 0)
         if page is None:
             break
-        pages.append(_settled(page, pages, plan, memory))
-        room.fill(pages[-1])
+        settle(page)
     if plan.relations:  # they are looked up for a chunk as it is
         for page in pages:
             page.remake = None

@@ -93,6 +93,13 @@ class Prefetcher(Generic[T]):
                 raise self._error
             return END if self._ended else None
 
+    def hold(self, page: T) -> None:
+        """Count a page that weighed nothing when it was taken, and is to be loaded after all."""
+        weight = self._scale.loading(page)
+        with self._changed:
+            self._open += weight
+            self._taken += weight
+
     def release(self) -> None:
         """Forget the pages that were taken: they are committed."""
         with self._changed:

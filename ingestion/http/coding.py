@@ -50,6 +50,11 @@ def decoded(
     return iter(parts)
 
 
+def density(coding: str) -> int:
+    """Return how many times as far as gzip a coding may expand what repeats itself, as wide empty records do."""
+    return 10 if {"br", "zstd"} & {name.strip().lower() for name in coding.split(",")} else 1
+
+
 def _unzipped(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Decode gzip with one or more members (RFC 1952, 2.2). Zeros behind the last one are padding, as for gzip(1)."""
     member = zlib.decompressobj(_GZIP)

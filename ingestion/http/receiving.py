@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
@@ -30,7 +31,9 @@ def receive(response: httpx.Response, where: str, limits: Limits, connections: I
     """
     started = time.monotonic()
     headers = headers_of(response)
-    body = b"".join(_parts(response, where, headers.get("content-encoding", ""), _Received(limits, where, started)))
+    encoding = headers.get("content-encoding", "")
+    limits = replace(limits, ratio=limits.ratio * coding.density(encoding)) if encoding else limits
+    body = b"".join(_parts(response, where, encoding, _Received(limits, where, started)))
     # It would be taken for the next response.
     if any(map(_trailing_data, connections)):
         raise TransientFailure(f"{where}: there is more behind the end of the response", blames="request")

@@ -29,7 +29,8 @@ class Limits:
     Args:
         bytes_per_second: the least, as received, looked at when the body takes longer than `silence`.
         body_bytes: of one body, decompressed.
-        ratio: decompressed to compressed size; looked at from a few MiB on.
+        ratio: decompressed to compressed size of gzip and deflate, ten times as much of br and zstd; looked at from a
+            few MiB on.
     """
 
     connect: timedelta = timedelta(seconds=10)

@@ -4,12 +4,14 @@ import json
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
 from ingestion import hosts, pipeline
 from ingestion.errors import ConfigurationError, RunFailed
+from ingestion.http import Retry
 from ingestion.pagination import Keyset, NextCursor, OffsetLimit, PageNumber, SinglePage
 from ingestion.sources import Connection, GraphQL, Soap
 from photos.feeds import PHOTOS
@@ -230,6 +232,29 @@ def test_while_the_budget_is_too_short_queries_go_one_by_one():
         assert sum(len(page.records) for page in at_once(plain(remote))) == 60
     assert crowd.most == 1
     assert all(later - earlier >= 0.025 for earlier, later in pairwise(arrived))
+
+
+def test_queries_that_were_throttled_together_are_not_tried_again_together():
+    lock, began, spent = threading.Lock(), time.monotonic(), -1_000.0
+    throttled = {"errors": [{"message": "Throttled", "extensions": {"code": "THROTTLED"}}], "data": None}
+
+    def answer(request):
+        nonlocal spent
+        with lock:
+            spent = max(
+                spent, 3_000 * (time.monotonic() - began) - 1_000
+            )  # a bucket of 1,000, filled in a third of a second
+            left = 3_000 * (time.monotonic() - began) - spent
+            is_enough = left >= 300
+            spent += 300 if is_enough else 0
+        status = {"currentlyAvailable": left - 300 * is_enough, "restoreRate": 3_000}
+        document = json.loads(of(photos(160))(request).body) if is_enough else throttled
+        cost = {"requestedQueryCost": 300, "throttleStatus": status}
+        return Reply(body=json.dumps(document | {"extensions": {"cost": cost}}).encode())
+
+    with Remote(answer) as remote:
+        source = replace(plain(remote, concurrency=8), retry=Retry(attempts=3, wait_initial=timedelta(milliseconds=1)))
+        assert sum(len(page.records) for page in at_once(source)) == 160
 
 
 @pytest.mark.django_db(transaction=True)

@@ -47,9 +47,11 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stack: ExitStac
         zipfile.BadZipFile, NotImplementedError, RuntimeError: as of `ZipFile.open`.
     """
     content = stack.enter_context(archive.open(info))
-    start = {zipfile.ZIP_BZIP2: _bzip2, zipfile.ZIP_LZMA: _lzma}.get(info.compress_type)
-    if start is None:
+    if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return content
+    start = {zipfile.ZIP_BZIP2: _bzip2, zipfile.ZIP_LZMA: _lzma}.get(info.compress_type)
+    if start is None:  # what later versions of Python can do, they do without a limit
+        raise NotImplementedError(f"compression method {info.compress_type}")
     # Its own bytes, as of a member that is only stored.
     stored = copy.copy(info)
     stored.compress_type, stored.file_size = zipfile.ZIP_STORED, info.compress_size

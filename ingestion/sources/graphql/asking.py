@@ -34,8 +34,12 @@ class Asker:
             RetryLater, RunFailed: as of `Client.request`, or the budget is used up for longer than a worker should
                 sleep.
         """
+        return patiently(self._retry, partial(self._ask, client, body))
+
+    def _ask(self, client: Client, body: bytes) -> Envelope:
+        # Each try takes its turn: what several threads are throttled for at once, they would try again at once.
         with self._pace.turn():
-            return patiently(self._retry, partial(self._try, client, body))
+            return self._try(client, body)
 
     def _try(self, client: Client, body: bytes) -> Envelope:
         """Ask once for a page, and have it asked again later where the server says so."""
@@ -83,7 +87,8 @@ class _Pace:
             return
         with self._alone:
             wait, heard_at = self._said
-            if wait > LONGEST_SLEEP:
-                raise RetryLater("the budget of the server's rate limit is used up", wait=wait)
-            time.sleep(max(heard_at + wait.total_seconds() - time.monotonic(), 0))
+            left = timedelta(seconds=max(heard_at + wait.total_seconds() - time.monotonic(), 0))
+            if left > LONGEST_SLEEP:
+                raise RetryLater("the budget of the server's rate limit is used up", wait=left)
+            time.sleep(left.total_seconds())
             yield
