@@ -74,7 +74,7 @@ def test_a_bomb_is_refused_by_size_and_by_ratio(encoding):
 
 @pytest.mark.parametrize("encoding", PACKED)
 def test_a_page_of_records_that_are_wide_and_empty_is_no_bomb(encoding):
-    records = json.dumps([{f"reading_{n}": None for n in range(60)} for _ in range(4_000)]).encode()
+    records = json.dumps([{f"reading_{n}": None for n in range(60)} | {"id": at} for at in range(4_000)]).encode()
     with Remote(packed(PACKED[encoding](records), encoding)) as remote:
         assert get(remote.url).body == records
 
