@@ -19,6 +19,7 @@ from ingestion.http.values import (
     Signer,
     TransientFailure,
     Transport,
+    is_header_value,
 )
 from ingestion.http.waiting import LONGEST_SLEEP, LONGEST_WAIT
 
@@ -44,6 +45,7 @@ __all__ = [
     "Transport",
     "blame_of",
     "hidden",
+    "is_header_value",
     "origin_of",
     "secrets_in",
 ]

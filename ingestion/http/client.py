@@ -1,6 +1,5 @@
 """The HTTP client: a request from its target to its response, tried again where that helps."""
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,13 +34,12 @@ from ingestion.http.values import (
     Retry,
     TransientFailure,
     Transport,
+    is_header_value,
 )
 from ingestion.http.waiting import backoff, given_up
 
 T = TypeVar("T")
 
-# RFC 9110, 5.5. Header values are often secrets read from files: with the newline at the file's end they are refused.
-_HEADER_VALUE: Final = re.compile(r"([!-~]([ -~\t]*[!-~])?)?")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -74,11 +72,12 @@ class Client:
 
     def __enter__(self) -> Self:
         for name, value in self.headers.items():
-            if not _HEADER_VALUE.fullmatch(value):
+            if not is_header_value(value):
                 raise ConfigurationError(
                     f"the header {name} has a value that cannot be sent (not shown): it must be ASCII, without spaces "
                     "or newlines around it"
                 )
+        self._headers = self.headers
         self._own_origins = frozenset(map(origin_of, self.origins))
         self._own_services = {*map(service_of, self.origins)}
         self._sent = Sent(self.secrets, self.headers, (*self.origins, self.transport.proxy))
@@ -99,6 +98,13 @@ class Client:
         # Whoever reads the responses shows parts of them, and so does what a function of the feed's raises.
         if isinstance(error, Exception):
             self._sent.hide_in(error)
+
+    def put_headers(self, headers: Mapping[str, str]) -> None:
+        """Send these from the next request on, in place of the feed's own of the same names."""
+        if headers != self._headers:
+            self._headers = headers
+            self._sent.learn_headers(headers)
+            self._wire.put_headers(headers)
 
     def get(self, url: str, params: Mapping[str, str]) -> Response:
         """Return the whole response of a successful GET, as `request` does.

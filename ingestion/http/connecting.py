@@ -55,6 +55,10 @@ class Wire:
             client.cookies.extract_cookies(response)
         return response
 
+    def put_headers(self, headers: Mapping[str, str]) -> None:
+        """Put headers in place of those of the feed's own requests."""
+        self._own.headers.update(headers)
+
     @property
     def connections(self) -> list[Any]:
         """Return the connections that are open."""

@@ -71,6 +71,10 @@ class Sent:
         if signed.url != request.url:
             self._learn(_in_url(signed.url))
 
+    def learn_headers(self, headers: Mapping[str, str]) -> None:
+        """Learn what is in headers that are sent from now on."""
+        self._learn(_in_headers(headers))
+
     def learn_cookies(self, header: str) -> None:
         """Learn the cookies that a request is sent with."""
         self._learn(_in_headers({"Cookie": header}))

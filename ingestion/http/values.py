@@ -1,5 +1,6 @@
 """What a request and a response are, what they may cost, and what a status means. No I/O, no httpx."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,7 +11,15 @@ from ingestion.errors import Blame, IngestionError
 # RFC 9110 and 6585: the statuses that say "not now" rather than "no". Proxies and CDNs have many more 5xx of their own.
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, *range(500, 600)})
 
+# RFC 9110, 5.5. Header values are often secrets read from files: with the newline at the file's end they are refused.
+_HEADER_VALUE: Final = re.compile(r"([!-~]([ -~\t]*[!-~])?)?")
+
 Meaning = Literal["succeed", "empty", "retry", "refresh", "fail"]
+
+
+def is_header_value(text: str) -> bool:
+    """Tell whether a header's value can be this text: ASCII, without spaces or newlines around it."""
+    return _HEADER_VALUE.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from ingestion.errors import ConfigurationError, RunFailed
-from ingestion.http import Client
+from ingestion.http import Client, is_header_value
 from ingestion.pagination import Path
 from ingestion.pagination.marks import mark_of
 from ingestion.pagination.protocols import is_path
@@ -28,8 +28,8 @@ _START: Final[Cursor] = {"pages": 0, "parents": None, "more": True, "left": [], 
 class ForEach:
     """What an endpoint has for each record of another source: `source` is read once for each, or for each batch.
 
-    Its URL and parameters, and texts in its body, have `{parent}` where the value goes; a text of the body that is
-    `{parents}` alone becomes the list of the batch's values.
+    Its URL, parameters and headers, and texts in its body, have `{parent}` where the value goes; a text of the body
+    that is `{parents}` alone becomes the list of the batch's values.
 
     Args:
         parents: any source of records.
@@ -70,7 +70,7 @@ class ForEach:
             while at is not None:
                 at = at if at["left"] else parents.next(at)
                 values = at["left"][: self.batch]
-                children = self.bound(values).read(client, at["child"]) if values else iter(())
+                children = _read(self.bound(values), at["child"], client) if values else iter(())
                 for page in self._pages_of(at, children):
                     yield page
                     at = page.following
@@ -138,19 +138,35 @@ class ForEach:
         """Return the source of the children of a batch.
 
         Raises:
+            RunFailed: `cursor`, a value cannot be sent in a header.
             ConfigurationError: it would be asked for the same again and again.
         """
         source = self.source
         text = self.separator.join(map(str, values))
         path = self.separator.join(quote(str(value), safe="") for value in values)
-        asked = (source.address(), source.params, source.body)
+        asked = (source.address(), source.params, source.headers, source.body)
         url = source.address().replace("{parent}", path)
         params = {name: given.replace("{parent}", text) for name, given in source.params.items()}
+        headers = {name: self._header(name, given, text) for name, given in source.headers.items()}
         body = _filled(source.body, text, list(values))
-        if (url, params, body) == asked:
-            raise ConfigurationError("ForEach: neither the URL of its source has {parent}, nor its parameters or body")
+        if (url, params, headers, body) == asked:
+            raise ConfigurationError(
+                "ForEach: neither the URL of its source has {parent}, nor its parameters, headers or body"
+            )
         added = {self.parent_as: values[0]} if self.parent_as else {}
-        return replace(source, url=url, params=params, body=body, added=added)
+        return replace(source, url=url, params=params, headers=headers, body=body, added=added)
+
+    def _header(self, name: str, given: str, text: str) -> str:
+        if "{parent}" not in given:
+            return given
+        # A line break would begin a header of the remote's choosing, or another request.
+        if not is_header_value(filled := given.replace("{parent}", text)):
+            raise RunFailed(
+                "cursor",
+                f"{'.'.join(self.field)} of a parent cannot be sent in the header {name}: it has other characters than "
+                "those of ASCII, a line break, or spaces around it",
+            )
+        return filled
 
 
 class _Parents:
@@ -213,7 +229,7 @@ class Children:
     def _read(self, client: Client, at: Cursor) -> Iterator[Page]:
         child = at["child"]
         for start in range(at["done"], len(self.values), self.whole.batch):
-            yield from self.whole.bound(self.values[start : start + self.whole.batch]).read(client, child)
+            yield from _read(self.whole.bound(self.values[start : start + self.whole.batch]), child, client)
             child = None
 
     def _numbered(self, at: Cursor, pages: Iterator[Page]) -> Iterator[Page]:
@@ -224,7 +240,9 @@ class Children:
 
 
 def _read(source: JsonApi, cursor: Cursor | None, client: Client) -> Iterator[Page]:
-    return source.read(client, cursor)
+    # One client for all children, whose connection stays; the headers are each child's own.
+    client.put_headers(source.headers)
+    yield from source.read(client, cursor)
 
 
 def _after(at: Cursor, page: Page, number: int, count: int) -> Cursor | None:

@@ -68,7 +68,9 @@ class Seams:
         elif self._lacks_total(page):
             found = _NO_TOTAL.format(total=self._total)
             log.warning("the remote tells no total", request=request(), warning=found)
-        return replace(page, warning=found) if found else page
+        if not found:
+            return page
+        return replace(page, warning=f"{page.warning}; {found}" if page.warning else found)
 
     def _lacks_total(self, page: Page) -> bool:
         """Tell whether the first page has not said what the feed counts on; a name may be misspelt."""

@@ -11,13 +11,17 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from ingestion import credentials
-from ingestion.auth import ClientCredentials, RefreshToken
+from ingestion.auth import Bearer, ClientCredentials, RefreshToken
 from ingestion.auth.tokens import replaced_at
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
+from ingestion.feeds import Feed, Upsert
 from ingestion.http import Client, Retry
-from ingestion.models import Credential
+from ingestion.models import Credential, Run
+from ingestion.pagination import SinglePage
+from ingestion.sources import JsonApi
+from photos.models import Photo
 from tests.ingestion.oauth_server import OAuthServer
-from tests.remote import Remote, Reply
+from tests.remote import Raw, Remote, Reply
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -244,6 +248,38 @@ def test_the_command_sets_and_lists_and_shows_no_secret(monkeypatch):
     for wrong in (("set",), ("test",), ("rotate", "orders")):
         with pytest.raises(CommandError, match="takes"):
             command(*wrong)
+
+
+def declared(monkeypatch, remote, token):
+    orders = JsonApi(url=remote.url + "/orders", pagination=SinglePage(), retry=ONCE, auth=Bearer(lambda: token))
+    feed = Feed(name="orders", source=orders, columns={"remote_id": "id"}, target=Upsert(Photo, key="remote_id"))
+    monkeypatch.setattr("photos.feeds.ORDERS", feed, raising=False)
+
+
+def test_the_command_reads_a_feed_s_first_page_and_loads_nothing(monkeypatch):
+    with Remote(Reply(body=b'[{"id": 1}, {"id": 2}]')) as remote:
+        declared(monkeypatch, remote, SECRET[:6])
+        assert command("test", "orders") == "orders: the remote has answered, 2 records on the first page\n"
+        assert [request.headers["authorization"] for request in remote.requests] == [f"Bearer {SECRET[:6]}"]
+    assert not Run.objects.exists()
+    assert not Photo.objects.exists()
+
+
+def test_the_command_says_that_a_feed_s_credentials_are_refused_and_shows_no_secret(monkeypatch):
+    def refuse(request):
+        said = request.headers["authorization"].encode()
+        return Raw([b"HTTP/1.1 401 not " + said + b"\r\nContent-Length: 0\r\n\r\n"])
+
+    with Remote(refuse) as remote:
+        declared(monkeypatch, remote, REFRESH)
+        with pytest.raises(CommandError, match=r"^http_status: GET .*/orders answered 401 not …") as raised:
+            command("test", "orders")
+    assert REFRESH not in str(raised.value)
+
+
+def test_the_command_knows_no_feed_of_another_name():
+    with pytest.raises(CommandError, match="nobody"):
+        command("test", "nobody")
 
 
 # When a token ends

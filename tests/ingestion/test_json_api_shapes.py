@@ -326,6 +326,35 @@ def test_batches_are_asked_for_in_one_request():
     assert remote.accepted == 2
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_parent_s_value_goes_in_headers_of_its_children_s_requests_alone(concurrency):
+    def answer(request):
+        if request.path == "/shelves":
+            return body([{"id": 1}, {"id": "b c"}, {"id": 3}])
+        return body([{"of": request.headers["x-shelf"], "key": request.headers["x-key"]}])
+
+    with Remote(answer) as remote:
+        found = api(remote, "/books", headers={"X-Shelf": "no. {parent}", "X-Key": "k"})
+        source = children(remote, parents=api(remote, "/shelves"), source=found, concurrency=concurrency)
+        pages = source.pages(None) if concurrency == 1 else source.pages_at_once(None, None, at_once=2, max_bytes=9999)
+        records = [json.loads(bytes(record)) for page in pages for record in page.records]
+        assert records == [{"of": f"no. {shelf}", "key": "k"} for shelf in ("1", "b c", "3")]
+        assert [json.loads(bytes(page.records[0]))["of"] for page in source.of([7, 8]).pages(None)] == [
+            "no. 7",
+            "no. 8",
+        ]
+        assert "x-shelf" not in remote.requests[0].headers
+
+
+@pytest.mark.parametrize("value", ["1\r\nX-Key: stolen", "1\n", "1\r", " 1", "1\t", "\x7f", "ü", "€"])
+def test_a_parent_s_value_that_no_header_can_hold_fails(value):
+    with Remote(body([{"id": "good"}, {"id": value}])) as remote:
+        found = api(remote, "/books", headers={"X-Shelf": "{parent}"})
+        with pytest.raises(RunFailed, match=r"cursor: .* X-Shelf"):
+            read(children(remote, parents=api(remote, "/shelves"), source=found))
+    assert [request.headers.get("x-shelf") for request in remote.requests] == [None, "good"]
+
+
 @pytest.mark.parametrize("value", [None, "", ".", "..", True, [1], {}, "a\x00", "\ud800"])
 def test_a_parent_without_a_value_that_can_be_asked_with_fails(value):
     with Remote(body([{"id": value}])) as remote, pytest.raises(RunFailed, match="cursor: "):

@@ -1,11 +1,15 @@
 """SOAP services as their WSDL describes them, what proves who asks them, and what they send beside the answer."""
 
 import pytest
+from django.db import models
 
+from ingestion import pipeline
 from ingestion.errors import ConfigurationError, RunFailed
-from ingestion.pagination import NextUrl, SinglePage
+from ingestion.feeds import Feed, Upsert
+from ingestion.pagination import NextUrl, PageNumber, SinglePage
 from ingestion.sources import Soap
 from tests.ingestion import soap_server
+from tests.ingestion.catalog import table_of
 from tests.ingestion.signing import Passwords
 from tests.ingestion.soap_reading import answered, items, read, source, why_not
 from tests.ingestion.soap_server import PASSWORD, USER, Stock, envelope, fault, item, response, serve
@@ -135,11 +139,32 @@ def multipart(*parts, start=""):
     return Reply(body=lines, headers={"Content-Type": f'multipart/related; boundary=b; type="text/xml"{start}'})
 
 
-def test_attachments_are_left_out_with_a_note(caplog):
-    root = b"Content-Type: text/xml; charset=utf-8\r\nContent-ID: <root>", envelope(response([item("A1", "Ü")]))
-    image = b"Content-Type: image/png\r\nContent-ID: <image>\r\nContent-Transfer-Encoding: binary", b"\x89PNG\r\n\x00"
-    with caplog.at_level("WARNING"):
-        assert answered(multipart(root, image))[0][0]["name"] == "Ü"
-        assert answered(multipart(image, root, start="; start=<root>"))[0][0]["name"] == "Ü"
-    assert why_not(multipart(image, root)).code == "not_xml"
+ATTACHED = "answers come with attachments, which are not loaded"
+ROOT = b"Content-Type: text/xml; charset=utf-8\r\nContent-ID: <root>", envelope(response([item("A1", "Ü")]))
+IMAGE = b"Content-Type: image/png\r\nContent-ID: <image>\r\nContent-Transfer-Encoding: binary", b"\x89PNG\r\n\x00"
+
+
+def test_the_xml_is_read_of_an_answer_with_attachments():
+    assert answered(multipart(ROOT, IMAGE))[0][0]["name"] == "Ü"
+    assert answered(multipart(IMAGE, ROOT, start="; start=<root>"))[0][0]["name"] == "Ü"
+    assert why_not(multipart(IMAGE, ROOT)).code == "not_xml"
     assert why_not(multipart()).code == "not_xml"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("parts", "warned"), [((ROOT,), []), ((ROOT, IMAGE), [ATTACHED])])
+def test_a_run_warns_once_of_attachments_that_are_not_loaded(monkeypatch, parts, warned):
+    end = ROOT[0], envelope(response([]))
+    replies = [
+        multipart(*parts),
+        multipart((ROOT[0], envelope(response([item("A2", "Ö")]))), *parts[1:]),
+        multipart(end),
+    ]
+    fields = {"name": models.CharField(max_length=20, unique=True)}
+    with table_of(**fields) as model, serve(Stock(items=[], special=lambda *_: replies.pop(0))) as remote:
+        paged = PageNumber(param="request.page", size=1, size_param="request.size")
+        soap = source(remote, pagination=paged)
+        feed = Feed(name="stock", source=soap, columns={"name": "name"}, target=Upsert(model, key="name"))
+        monkeypatch.setattr("photos.feeds.STOCK", feed, raising=False)
+        summary = pipeline.run_here("stock").summary
+    assert (summary["error"], summary["inserted"], summary["warnings"], replies) == (None, 2, warned, [])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -25,6 +25,9 @@ from ingestion.types import Cursor, Page, Recall
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+
+# The same for every page, so that a run says it once.
+_ATTACHED: Final = "answers come with attachments, which are not loaded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +197,7 @@ class Soap:
                 max_pages=self.max_pages,
                 shown=partial(shown, self.pagination),
             ),
+            warning=_ATTACHED if opened.attachments else "",
         )
 
 
