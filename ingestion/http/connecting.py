@@ -29,7 +29,7 @@ class Wire:
     """
 
     def __init__(self, given: Transport, limits: Limits, headers: Mapping[str, str], sent: Sent) -> None:
-        self._network = Network(trusted=_host_of(given.proxy))
+        self._network = Network(deadline=limits.deadline, trusted=_host_of(given.proxy))
         self._transport = _transport(given, self._network)
         # Each with cookies of its own.
         self._own = _httpx_client(self._transport, limits, headers)

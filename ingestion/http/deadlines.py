@@ -5,12 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Final
 
 from ingestion.http.values import TransientFailure
 
+# A bark goes unheard while a name is looked up or a connection is made: there is nothing yet to shut down.
+_AGAIN_SECONDS: Final = 0.1
+
 
 class Watchdog:
-    """Call a function from a thread when something takes too long.
+    """Call a function from a thread when something takes too long, again and again until it ends.
 
     One thread for all: as every deadline is equally long, the next one never comes before the one it sleeps to, so that
     setting a deadline is an assignment and wakes nobody.
@@ -19,8 +23,9 @@ class Watchdog:
     def __init__(self, patience: timedelta, bark: Callable[[], None]) -> None:
         self._seconds = patience.total_seconds()
         self._bark = bark
-        # None once the time was over.
-        self._due: float | None = float("inf")
+        # When it barks next; never while nothing is watched.
+        self._due = float("inf")
+        self._has_barked = False
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -48,18 +53,13 @@ class Watchdog:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="deadline", daemon=True)
             self._thread.start()
+        self._has_barked = False
         self._due = time.monotonic() + self._seconds
 
     def _end(self) -> None:
-        """End the watch, unless the time was over before."""
+        """End the watch: from here on nothing is shut down any more."""
         with self._lock:
-            if not self._has_barked:
-                self._due = float("inf")
-
-    @property
-    def _has_barked(self) -> bool:
-        """Whether the time was over before the watch ended."""
-        return self._due is None
+            self._due = float("inf")
 
     def stop(self) -> None:
         self._stopped.set()
@@ -67,10 +67,10 @@ class Watchdog:
     def _run(self) -> None:
         while not self._stopped.wait(self._pause()):
             with self._lock:
-                if self._due is not None and self._due <= time.monotonic():
-                    self._due = None
+                if self._due <= time.monotonic():
+                    self._has_barked = True
                     self._bark()
+                    self._due = time.monotonic() + _AGAIN_SECONDS
 
     def _pause(self) -> float:
-        due = self._due
-        return self._seconds if due is None else min(max(due - time.monotonic(), 0), self._seconds)
+        return min(max(self._due - time.monotonic(), 0), self._seconds)

@@ -7,7 +7,9 @@ second look at the name may find another one. What ALLOWED_PRIVATE_HOSTS names i
 """
 
 import socket
+import time
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
@@ -55,10 +57,12 @@ def is_allowed(host: str, address: IPv4Address | IPv6Address, allowed: Iterable[
 class Network(httpcore.NetworkBackend):
     """Connects to addresses that were looked at, and remembers the socket, so that a deadline can shut it down.
 
-    `trusted` is a host that may have any address: a proxy, which is not the remote's choice.
+    `trusted` is a host that may have any address: a proxy, which is not the remote's choice. After `deadline` no
+    further address is tried: a name may have hundreds, and each may take the whole time to connect.
     """
 
-    def __init__(self, *, trusted: str = "") -> None:
+    def __init__(self, *, deadline: timedelta, trusted: str = "") -> None:
+        self._seconds = deadline.total_seconds()
         self._backend = httpcore.SyncBackend()
         self._trusted = trusted
         self.socket: socket.socket | None = None
@@ -78,7 +82,10 @@ class Network(httpcore.NetworkBackend):
             httpcore.ConnectError, httpcore.ConnectTimeout: none answered.
         """
         failure: Exception = httpcore.ConnectError("the name has no address")
+        ends_at = time.monotonic() + self._seconds
         for address in self._addresses(host, port):
+            if time.monotonic() > ends_at:
+                raise httpcore.ConnectTimeout("the deadline is over")
             try:
                 stream = self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:

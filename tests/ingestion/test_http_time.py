@@ -1,7 +1,10 @@
 """How long the HTTP client waits: for a response that does not end, and as long as a remote asks."""
 
 import itertools
+import socket
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -9,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestion.errors import RetryLater
 from ingestion.http import LONGEST_WAIT, Client, Retry
 from ingestion.http.waiting import retry_after
 from tests.ingestion.http_getting import CHUNKED, GOOD, HEAD, SHORT, get, gives_up, trickle
@@ -62,6 +66,67 @@ def slowly(block, *, times):
     for _ in range(times):
         time.sleep(0.05)
         yield block
+
+
+# As long as a server that nobody gives up goes on, and the least that anything below would take without a deadline.
+ENDLESS_SECONDS = 10
+
+
+@pytest.fixture
+def resolving(monkeypatch):
+    """Answer look-ups of remote.test slowly, with the addresses that are given."""
+    real = socket.getaddrinfo
+
+    def patch(seconds, *addresses):
+        def getaddrinfo(host, port, *args, **options):
+            if host != "remote.test":
+                return real(host, port, *args, **options)
+            time.sleep(seconds)
+            return [found for address in addresses for found in real(address, port, *args, **options)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    return patch
+
+
+def given_up_within(url, seconds, **options):
+    started = time.monotonic()
+    with pytest.raises(RetryLater, match=r"not complete after 0\.6 s"):
+        get(url, retry=Retry(attempts=1), **options)
+    assert time.monotonic() - started < seconds
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX-Slow: ", HEAD + b"\r\n"], ids=["header", "body"])
+def test_a_deadline_that_passes_while_a_name_is_looked_up_ends_the_trickle_behind_it(resolving, start):
+    resolving(0.8, "127.0.0.1")
+    trickle = slowly(b"x", times=ENDLESS_SECONDS * 20)
+    with Remote(Raw(itertools.chain([start], trickle))) as remote:
+        given_up_within(remote.url.replace("127.0.0.1", "remote.test"), ENDLESS_SECONDS / 2, limits=SHORT)
+
+
+def test_no_further_address_is_tried_after_the_deadline(resolving):
+    resolving(0, *(f"127.0.0.{number}" for number in range(1, 101)))
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("0.0.0.0", 0), backlog=0))
+        port = full.getsockname()[1]
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        limits = replace(SHORT, connect=timedelta(seconds=0.1))
+        given_up_within(f"http://remote.test:{port}", ENDLESS_SECONDS / 2, limits=limits)
+
+
+def test_a_body_that_the_remote_never_reads_is_given_up_at_the_deadline():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        limits = replace(SHORT, silence=timedelta(seconds=ENDLESS_SECONDS))
+        started = time.monotonic()
+        with (
+            Client(limits=limits, retry=Retry(attempts=1)) as client,
+            pytest.raises(RetryLater, match=r"not complete after 0\.6 s"),
+        ):
+            client.request("POST", f"http://127.0.0.1:{deaf.getsockname()[1]}", {}, body=bytes(20_000_000))
+        assert time.monotonic() - started < ENDLESS_SECONDS / 2
 
 
 def test_a_deadline_that_was_kept_has_no_effect_on_what_comes_later():
