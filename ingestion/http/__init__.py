@@ -1,8 +1,9 @@
-"""The HTTP client: one response whole, or why not. Only this package knows httpx, only its `network` connects."""
+"""The HTTP client: one response whole, or why not. Only this package knows httpx, only `network` judges addresses."""
 
 from ingestion.http.client import Client
 from ingestion.http.downloads import Download
 from ingestion.http.judging import Answered, blame_of
+from ingestion.http.network import addresses_of_files
 from ingestion.http.origins import origin_of
 from ingestion.http.secrecy import Sent, hidden, secrets_in
 from ingestion.http.values import (
@@ -43,6 +44,7 @@ __all__ = [
     "Signer",
     "TransientFailure",
     "Transport",
+    "addresses_of_files",
     "blame_of",
     "hidden",
     "is_header_value",

@@ -4,11 +4,14 @@ Note [Private addresses]: a remote's name, its links and its redirects are other
 only this machine can reach: metadata of a cloud, an admin page of a neighbour (server-side request forgery). So every
 address that a name resolves to has to be public, and the connection is made to the address that was looked at, as a
 second look at the name may find another one. What ALLOWED_PRIVATE_HOSTS names is excepted.
+
+Note [Link-local addresses]: servers of files are named by the feed's owner, and many are private on purpose. But nobody
+serves files from where clouds have their metadata, whatever name leads there.
 """
 
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final
@@ -22,21 +25,36 @@ from ingestion.errors import RunFailed
 _PROTOCOLS: Final = ip_network("192.0.0.0/24")
 # RFC 6052 and 8215: IPv4 addresses inside of IPv6 ones, which a translator between them unpacks again.
 _TRANSLATED: Final = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+# Metadata of Amazon, Google and Alibaba by their documentation, where it is not link-local.
+_METADATA: Final = tuple(map(ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200")))
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address is reached over the internet, and leads to nothing on this machine or beside it."""
+    embedded = _embedded(address)
+    if embedded is not None:
+        return is_public(embedded)
     if isinstance(address, IPv6Address):
-        embedded = address.ipv4_mapped or address.sixtofour
-        if embedded is None and address in _TRANSLATED[0]:
-            embedded = IPv4Address(address.packed[-4:])
-        if embedded is not None:
-            return is_public(embedded)
         if address.is_site_local or address in _TRANSLATED[1]:
             return False
     elif address in _PROTOCOLS:
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def is_link_local(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is one of those at which machines configure themselves, a cloud's metadata among them."""
+    address = _embedded(address) or address
+    return address.is_link_local or address in _METADATA
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address inside of an IPv6 one."""
+    if isinstance(address, IPv4Address):
+        return None
+    if address in _TRANSLATED[0]:
+        return IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour
 
 
 def is_allowed(host: str, address: IPv4Address | IPv6Address, allowed: Iterable[str]) -> bool:
@@ -52,6 +70,35 @@ def is_allowed(host: str, address: IPv4Address | IPv6Address, allowed: Iterable[
         if address in network or (mapped is not None and mapped in network):
             return True
     return False
+
+
+def addresses_of_files(host: str, port: int | None = None) -> Sequence[str]:
+    """Return the addresses of a server of files, to be connected to by these: see Note [Link-local addresses].
+
+    Raises:
+        RunFailed: `private_address`, one of them is link-local.
+        OSError: the name has none.
+    """
+    return _looked_up(
+        host, port, lambda address: not is_link_local(address), "which is link-local or has a cloud's metadata"
+    )
+
+
+def _looked_up(
+    host: str, port: int | None, accepts: Callable[[IPv4Address | IPv6Address], bool], otherwise: str
+) -> Sequence[str]:
+    """Return the addresses of a host, each of which has to be accepted or allowed."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for text in addresses:
+        address = ip_address(text)
+        if not accepts(address) and not is_allowed(host, address, settings.ALLOWED_PRIVATE_HOSTS):
+            raise RunFailed(
+                "private_address",
+                f"{host} has the address {text}, {otherwise}; a host that is meant to be private "
+                "belongs into ALLOWED_PRIVATE_HOSTS",
+            )
+    return addresses
 
 
 class Network(httpcore.NetworkBackend):
@@ -96,21 +143,11 @@ class Network(httpcore.NetworkBackend):
 
     def _addresses(self, host: str, port: int) -> Sequence[str]:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return _looked_up(
+                host, port, lambda address: host == self._trusted or is_public(address), "which is not public"
+            )
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        for text in addresses:
-            address = ip_address(text)
-            if not is_public(address) and host != self._trusted:
-                if is_allowed(host, address, settings.ALLOWED_PRIVATE_HOSTS):
-                    continue
-                raise RunFailed(
-                    "private_address",
-                    f"{host} has the address {text}, which is not public; a host that is meant to be private "
-                    "belongs into ALLOWED_PRIVATE_HOSTS",
-                )
-        return addresses
 
 
 class _Stream(httpcore.NetworkStream):

@@ -10,7 +10,7 @@ import pytest
 
 from ingestion.errors import RunFailed
 from ingestion.http import Client, Transport
-from ingestion.http.network import is_allowed, is_public
+from ingestion.http.network import is_allowed, is_link_local, is_public
 from tests.processes import ROOT
 from tests.remote import Remote, Reply
 
@@ -39,6 +39,24 @@ def test_what_is_not_public(address):
 )  # fmt: skip
 def test_what_is_public(address):
     assert is_public(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.0.0", "169.254.169.254", "169.254.255.255", "100.100.100.200", "fe80::1", "febf::1", "fd00:ec2::254",
+     "fd20:ce::254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"],
+)  # fmt: skip
+def test_what_is_link_local(address):
+    assert is_link_local(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["169.253.255.255", "169.255.0.0", "127.0.0.1", "10.0.0.1", "192.168.1.1", "100.100.100.199", "1.1.1.1", "::1",
+     "fd00:ec2::253", "fec0::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"],
+)  # fmt: skip
+def test_what_is_not_link_local(address):
+    assert not is_link_local(ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -120,19 +138,43 @@ CANARY = """
     subprocess.run(["ip", "addr", "add", "169.254.169.254/32", "dev", "lo"], check=True)
     os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", SECRET_KEY="x" * 50, DEBUG="on",
         DATABASE_URL="postgres://nobody@127.0.0.1/none", REDIS_URL="redis://127.0.0.1/0")
-    import django, socket, threading
+    import django, socket
     django.setup()
     from ingestion.errors import IngestionError
-    from ingestion.http import Client
+    from ingestion.http import Client, Transport
+    from ingestion.pagination import LinkHeader
+    from ingestion.sources import S3, Csv, Files, Ftp, JsonApi, Sftp, Web
+    from tests.remote import Remote, Reply
     canary = socket.create_server(("169.254.169.254", 80))
     canary.settimeout(0.5)
-    asked = []
-    for url in ("http://169.254.169.254/latest/meta-data/", "http://[::ffff:169.254.169.254]/", "http://2852039166/"):
+
+    def try_to(read):
+        try:
+            read()
+        except IngestionError as error:
+            print(str(error).partition(":")[0])
+
+    hosts = "169.254.169.254", "[::ffff:169.254.169.254]", "2852039166"
+    for host in hosts:
+        url, name = f"http://{host}/latest", host.strip("[]")
         with Client() as client:
-            try:
-                client.get(url, {})
-            except IngestionError as error:
-                print(str(error).partition(":")[0])
+            try_to(lambda: client.get(url, {}))
+        for place in (
+            Web(urls=url),
+            Ftp(host=name, port=80),
+            Ftp(host=name, port=80, tls=False),
+            Sftp(host=name, port=80, user="reader", known_hosts=""),
+            S3(bucket="bucket", endpoint=url, key_id=lambda: "id", secret=lambda: "secret"),
+        ):
+            try_to(lambda: next(Files(place=place, pattern="*", format=Csv()).pages(None)))
+        trusting = Transport(redirects=1, other_origins=(f"http://{host}",))
+        with Remote(Reply(302, headers={"Location": url})) as remote, Client(transport=trusting) as client:
+            try_to(lambda: client.get(remote.url, {}))
+        linked = Reply(body=b"[{}]", headers={"Link": f'<{url}>; rel="next"'})
+        with Remote(linked) as remote:
+            source = JsonApi(url=remote.url, pagination=LinkHeader(hosts=(name,)), transport=trusting)
+            try_to(lambda: list(source.pages(None)))
+            assert len(remote.requests) == 1
     try:
         canary.accept()
         print("asked")
@@ -157,4 +199,4 @@ def test_a_canary_at_the_address_of_cloud_metadata_gets_no_request():
         timeout=60,
     )
     assert finished.stderr == ""
-    assert finished.stdout.split() == ["private_address"] * 3 + ["silence"]
+    assert finished.stdout.split() == ["private_address"] * 3 * 8 + ["silence"]

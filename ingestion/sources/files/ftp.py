@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from ingestion.errors import Blame, ConfigurationError, RunFailed
-from ingestion.http import Sent, TransientFailure, secrets_in
+from ingestion.http import Sent, TransientFailure, addresses_of_files, secrets_in
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.folders import Found, walk
@@ -65,7 +65,7 @@ class Ftp:
         ftp = self._client()
         try:
             with _translated(host):
-                ftp.connect(host, self.port)
+                _connect(ftp, host, self.port)
                 ftp.login(user, self.password() if self.password else "anonymous@")
                 if isinstance(ftp, ftplib.FTP_TLS):
                     ftp.prot_p()
@@ -87,6 +87,21 @@ class Ftp:
         except OSError as error:
             raise ConfigurationError(f"the certificates in {self.ca_file} cannot be read: {error}") from error
         return ftplib.FTP_TLS(timeout=seconds, encoding="latin-1", context=context)  # noqa: S321 - encrypted
+
+
+def _connect(ftp: ftplib.FTP, host: str, port: int) -> None:
+    """Connect to the first address of the host that answers; data connections go to the same one."""
+    failure = OSError("the name has no address")
+    for address in addresses_of_files(host, port):
+        try:
+            ftp.connect(address, port)
+        except OSError as error:
+            ftp.close()
+            failure = error
+            continue
+        ftp.host = host  # the name that a certificate has to have
+        return
+    raise failure
 
 
 class _Server:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Sent, TransientFailure, blame_of, origin_of, secrets_in
+from ingestion.http import Sent, TransientFailure, addresses_of_files, blame_of, origin_of, secrets_in
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
 from ingestion.sources.files.extras import needed
@@ -80,11 +81,20 @@ class S3:
             )
             # Those that boto3 finds may be made anew at any time, with another token.
             client.meta.events.register("before-send.s3", lambda request, **_: sent.learn_values(_token_of(request)))
+            client.meta.events.register("before-send.s3", _check_addresses)
         try:
             with discreet(_Bucket(client, bucket), sent) as opened:
                 yield opened
         finally:
             client.close()
+
+
+def _check_addresses(request: Any, **_: Any) -> None:
+    """Look at the addresses of each request's host: a bucket, a region or a redirect may have one of its own.
+
+    boto3 looks the name up once more, and takes no address for it.
+    """
+    addresses_of_files(urlsplit(request.url).hostname or "")
 
 
 def _token_of(request: Any) -> str:

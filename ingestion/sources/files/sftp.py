@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from ingestion.errors import Blame, ConfigurationError, RunFailed
-from ingestion.http import Sent, TransientFailure, secrets_in
+from ingestion.http import Sent, TransientFailure, addresses_of_files, secrets_in
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.extras import needed
@@ -110,16 +110,25 @@ class _Server:
 
     async def _connect(self) -> None:
         place = self._place
-        self._connection = await self._ssh.connect(
-            text_of(place.host),
-            place.port,
-            username=text_of(place.user),
-            password=place.password() if place.password else None,
-            client_keys=[self._ssh.import_private_key(place.key())] if place.key else [],
-            known_hosts=self._ssh.import_known_hosts(text_of(place.known_hosts)),
-            agent_path=None,
-            config=[],
-        )
+        host, failure = text_of(place.host), OSError("the name has no address")
+        options: dict[str, Any] = {
+            "host_key_alias": host,
+            "username": text_of(place.user),
+            "password": place.password() if place.password else None,
+            "client_keys": [self._ssh.import_private_key(place.key())] if place.key else [],
+            "known_hosts": self._ssh.import_known_hosts(text_of(place.known_hosts)),
+            "agent_path": None,
+            "config": [],
+        }
+        # In another thread: looking a name up has no limit of its own.
+        for address in await asyncio.to_thread(addresses_of_files, host, place.port):
+            try:
+                self._connection = await self._ssh.connect(address, place.port, **options)
+                break
+            except OSError as error:
+                failure = error
+        else:
+            raise failure
         # Names are bytes: not every server has them in UTF-8.
         self._sftp = await self._connection.start_sftp_client(path_encoding=None)
         if folder := text_of(place.folder):
