@@ -8,7 +8,7 @@ import pytest
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Answers, Client, Retry, Transport
 from ingestion.http.origins import origin_of
-from ingestion.pagination import PageNumber
+from ingestion.pagination import NextUrl, PageNumber
 from ingestion.sources import JsonApi, Web
 from tests.ingestion.files.servers import certificate
 from tests.ingestion.signing import Passwords
@@ -225,6 +225,25 @@ def test_a_private_authority_has_to_be_named(pem):
         with pytest.raises(RetryLater, match="CERTIFICATE_VERIFY_FAILED"):
             get(remote.url)
         assert get(remote.url, transport=Transport(ca_file=str(pem))).body == b"[]"
+
+
+def test_a_link_without_tls_is_not_followed(pem):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with Remote(GOOD) as plain:
+        linked = Reply(body=b'{"list": [{}], "next": "%s/2"}' % plain.url.encode())
+        with Remote(linked, tls=context) as remote:
+            source = JsonApi(
+                url=remote.url,
+                records=("list",),
+                pagination=NextUrl(url=("next",), hosts=(plain.url.removeprefix("http://"),)),
+                headers=SECRET,
+                transport=Transport(ca_file=str(pem), other_origins=(plain.url,)),
+                retry=QUICK,
+            )
+            with pytest.raises(RunFailed, match=r"^next_link: .*from https to http"):
+                list(source.pages(None))
+        assert (len(remote.requests), plain.requests) == (1, [])
 
 
 def test_a_client_certificate_is_shown(pem):

@@ -27,6 +27,14 @@ def zipped(*members: tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def encrypted(content: bytes) -> bytes:
+    """Set the flag of an encrypted member, where it is and in the directory (APPNOTE 4.4.4)."""
+    changed = bytearray(content)
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        changed[content.index(signature) + at] |= 1
+    return bytes(changed)
+
+
 def workbook(*rows):
     buffer = io.BytesIO()
     with xlsxwriter.Workbook(buffer, {"in_memory": True}) as book:
@@ -117,6 +125,8 @@ FAILING = {
     "zip of nothing": (zipped(), {"compression": "zip"}, "archive"),
     "zip of two": (zipped(("a.csv", GOOD), ("b.csv", GOOD)), {"compression": "zip"}, "archive"),
     "zip in zip": (zipped(("a.zip", zipped(("a.csv", GOOD)))), {"compression": "zip"}, "archive"),
+    "zip encrypted": (encrypted(zipped(("a.csv", GOOD))), {"compression": "zip"}, "archive"),
+    "zip bomb": (zipped(("a.csv", GOOD + b"3," + b"c" * 2**24)), {"compression": "zip"}, "compression_ratio"),
     "zip that leads out": (zipped(("../a.csv", GOOD)), {"compression": "zip"}, "archive"),
     "NDJSON cut in its last line": (LINES[:-5], {"format": Ndjson()}, "incomplete"),
     "JSON cut": (b'[{"code": 1, "name": "a"}', {"format": Json()}, "not_json"),
@@ -165,6 +175,15 @@ def test_what_is_odd_and_good_is_loaded(sync, shelf):
     for empty in (b"", b"code,name\n"):
         summary = sync(empty)
         assert (summary["state"], counts(summary)) == ("succeeded", {})
+
+
+def test_a_field_longer_than_the_reader_s_own_limit_is_loaded(monkeypatch, tmp_path, transactional_db):
+    long = "x" * 131_073
+    content = f'code,name\n1,{long}\n2,"{long}"\n3,b\n'.encode()
+    with table_of(code=models.BigIntegerField(unique=True), name=models.TextField()) as model:
+        (tmp_path / "a.csv").write_bytes(content)
+        summary = Shelf(monkeypatch, model, tmp_path).sync()
+        assert (summary["error"], summary["rejected"], names(model)) == (None, 0, {1: long, 2: long, 3: "b"})
 
 
 def test_of_an_ndjson_file_each_bad_line_is_quarantined_and_the_others_are_loaded(sync, shelf):
