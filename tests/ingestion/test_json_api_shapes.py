@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ingestion.auth import Login
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
-from ingestion.http import Answers, Retry
-from ingestion.pagination import Keyset, NextCursor, PageNumber, SinglePage
+from ingestion.http import Answers, Retry, Transport
+from ingestion.pagination import Keyset, NextCursor, NextUrl, PageNumber, SinglePage
 from ingestion.sources import Csv, ForEach, JsonApi, Ndjson
 from ingestion.sources.shaping import expanded, with_members
 from ingestion.types import Record
@@ -344,6 +344,23 @@ def test_a_parent_s_value_goes_in_headers_of_its_children_s_requests_alone(concu
             "no. 8",
         ]
         assert "x-shelf" not in remote.requests[0].headers
+
+
+def test_a_parent_s_value_in_a_header_does_not_follow_links_to_others():
+    with Remote(body({"list": [{"id": 2}]})) as other:
+        first = body({"list": [{"id": 1}], "next": other.url + "/2"})
+        with Remote(lambda request: body([{"id": "b"}]) if request.path == "/shelves" else first) as remote:
+            found = api(
+                remote,
+                "/books",
+                records=("list",),
+                pagination=NextUrl(url=("next",), hosts=("127.0.0.1",)),
+                headers={"X-Shelf": "{parent}"},
+                transport=Transport(other_origins=(other.url,)),
+            )
+            assert len(read(children(remote, parents=api(remote, "/shelves"), source=found))) == 2
+    assert remote.requests[1].headers["x-shelf"] == "b"
+    assert "x-shelf" not in other.requests[0].headers
 
 
 @pytest.mark.parametrize("value", ["1\r\nX-Key: stolen", "1\n", "1\r", " 1", "1\t", "\x7f", "ü", "€"])

@@ -1,6 +1,7 @@
 """What counted pages tell of a collection that changes while it is read, and what of that is said of the run."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,15 @@ def test_each_finding_is_told_once():
     told = [seams.finding(page(number, *ids)) for number, ids in enumerate([(1, 2), (4, 5), (7, 8), (7, 8)], 1)]
     assert [GONE in each for each in told] == [False, True, False, False]
     assert [MOVED in each for each in told] == [False, False, False, True]
+
+
+def test_what_a_page_warns_of_already_is_said_beside_what_its_seam_tells():
+    seams, warned = Seams(0), "something is left out"
+    pages = [replace(page(number, *ids), warning=warned) for number, ids in enumerate([(1, 2), (2, 3)], 1)]
+    first, second = [seams.watched(each, lambda: "GET /").warning for each in pages]
+    assert first == warned
+    assert second.startswith(warned + "; ")
+    assert MOVED in second
 
 
 def serve(change):
