@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from ingestion.errors import Blame, ConfigurationError, RunFailed
 from ingestion.http import Sent, TransientFailure, addresses_of_files, secrets_in
+from ingestion.http.deadlines import Watchdog
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable, version_of
 from ingestion.sources.files.folders import Found, walk
@@ -35,6 +36,7 @@ class Ftp:
         ca_file: certificates to trust instead of the system's.
         folder: where patterns begin.
         silence: the longest wait for the server.
+        deadline: for each block that is read of a file, 256 KiB at most.
     """
 
     host: Text
@@ -45,6 +47,7 @@ class Ftp:
     ca_file: str | None = None
     folder: Text = ""
     silence: timedelta = timedelta(seconds=30)
+    deadline: timedelta = timedelta(minutes=5)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -162,7 +165,7 @@ class _Server:
         except BaseException:
             ftp.close()
             raise
-        return _Transfer(ftp, data, entry.name)
+        return _Transfer(ftp, data, entry.name, self._place.deadline)
 
     def move(self, entry: Entry, name: str) -> None:
         target = name.encode().decode("latin-1")
@@ -186,15 +189,16 @@ class _Server:
 class _Transfer:
     """One file's data connection, which is believed to be whole when the server has said so."""
 
-    def __init__(self, ftp: ftplib.FTP, data: socket.socket, name: str) -> None:
+    def __init__(self, ftp: ftplib.FTP, data: socket.socket, name: str, deadline: timedelta) -> None:
         self._ftp, self._data, self._name = ftp, data, name
         self._file = data.makefile("rb")
         self._is_over = False
+        self._watchdog = Watchdog(deadline, self._hang_up)
 
     def read(self, size: int = -1, /) -> bytes:
         if self._is_over:
             return b""
-        with _translated(self._name):
+        with self._watchdog.watching(f"FTP, {self._name}"), _translated(self._name):
             received = self._file.read(size)
             if received or size == 0:
                 return received
@@ -208,7 +212,16 @@ class _Transfer:
             self._ftp.voidresp()
         return b""
 
+    def _hang_up(self) -> None:
+        """Shut both connections down, from the watchdog's thread."""
+        for connection in (self._data, self._ftp.sock):
+            if connection is not None:
+                with suppress(OSError):  # it was closed in the meantime
+                    # Not the TLS socket's own method, which is not made for being called from another thread.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
     def close(self) -> None:
+        self._watchdog.stop()
         with suppress(OSError):
             self._file.close()
             self._data.close()

@@ -1,7 +1,8 @@
 """Files in a bucket of S3 or of a compatible store."""
 
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Sent, TransientFailure, addresses_of_files, blame_of, origin_of, secrets_in
+from ingestion.http.deadlines import Watchdog
 from ingestion.sources.files.discretion import discreet
 from ingestion.sources.files.entries import ByteStream, Entry, Session, readable
 from ingestion.sources.files.extras import needed
@@ -32,6 +34,7 @@ class S3:
         key_id, secret: functions that return the credentials when a run starts.
         instance_role: also ask the machine's metadata service (169.254.169.254) for credentials.
         silence: the longest wait for an answer.
+        deadline: for each block that is read of a file, 256 KiB at most.
     """
 
     bucket: Text
@@ -41,6 +44,7 @@ class S3:
     secret: Callable[[], str] | None = None
     instance_role: bool = False
     silence: timedelta = timedelta(seconds=30)
+    deadline: timedelta = timedelta(minutes=5)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -83,7 +87,7 @@ class S3:
             client.meta.events.register("before-send.s3", lambda request, **_: sent.learn_values(_token_of(request)))
             client.meta.events.register("before-send.s3", _check_addresses)
         try:
-            with discreet(_Bucket(client, bucket), sent) as opened:
+            with discreet(_Bucket(client, bucket, self.deadline), sent) as opened:
                 yield opened
         finally:
             client.close()
@@ -110,8 +114,8 @@ def _descriptions(folders: str | None) -> Any:
 
 
 class _Bucket:
-    def __init__(self, client: Any, bucket: str) -> None:
-        self._client, self._bucket = client, bucket
+    def __init__(self, client: Any, bucket: str, deadline: timedelta) -> None:
+        self._client, self._bucket, self._deadline = client, bucket, deadline
 
     def find(self, pattern: str) -> Iterator[Entry]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -140,7 +144,7 @@ class _Bucket:
         asked = {"Range": f"bytes={offset}-"} if offset else {}
         with _translated(entry.name):
             found = self._client.get_object(Bucket=self._bucket, Key=entry.handle, IfMatch=entry.version, **asked)
-        return _Body(found["Body"], entry.name)
+        return _Body(found["Body"], entry.name, self._deadline)
 
     def move(self, entry: Entry, name: str) -> None:
         with _translated(entry.name):
@@ -150,15 +154,24 @@ class _Bucket:
 
 
 class _Body:
-    def __init__(self, body: Any, name: str) -> None:
+    def __init__(self, body: Any, name: str, deadline: timedelta) -> None:
         self._body, self._name = body, name
+        self._watchdog = Watchdog(deadline, self._hang_up)
 
     def read(self, size: int = -1, /) -> bytes:
-        with _translated(self._name):
+        with self._watchdog.watching(f"S3, {self._name}"), _translated(self._name):
             received: bytes = self._body.read(size if size >= 0 else None)
         return received
 
+    def _hang_up(self) -> None:
+        """Shut the connection down, from the watchdog's thread."""
+        with suppress(AttributeError, OSError):  # the body has ended in the meantime
+            connection = self._body._raw_stream._fp.fp.raw._sock  # noqa: SLF001 - as botocore sets its timeout
+            # Not the TLS socket's own method, which is not made for being called from another thread.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
     def close(self) -> None:
+        self._watchdog.stop()
         self._body.close()
 
 

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     # pyftpdlib stands on asyncore, which Python 3.11 warns of and 3.12 replaces by a package.
     warnings.simplefilter("ignore")
     from pyftpdlib.authorizers import DummyAuthorizer
-    from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_FTPHandler
+    from pyftpdlib.handlers import DTPHandler, FTPHandler, ThrottledDTPHandler, TLS_FTPHandler
     from pyftpdlib.ioloop import IOLoop
     from pyftpdlib.servers import FTPServer
 
@@ -53,8 +53,14 @@ class CuttingData(DTPHandler):
         return super().send(data)
 
 
+class TricklingData(ThrottledDTPHandler):
+    """Sends a transfer in pieces of a few bytes."""
+
+    write_limit = 50
+
+
 @contextmanager
-def ftp(folder: Path, *, tls: Path | None = None) -> Iterator[int]:
+def ftp(folder: Path, *, tls: Path | None = None, data: type[DTPHandler] = CuttingData) -> Iterator[int]:
     """Serve a folder; yields the port."""
     authorizer = DummyAuthorizer()
     authorizer.add_user(USER, PASSWORD, str(folder), perm="elradfmw")
@@ -66,7 +72,7 @@ def ftp(folder: Path, *, tls: Path | None = None) -> Iterator[int]:
     if tls:
         Handler.certfile, Handler.tls_control_required, Handler.tls_data_required = str(tls), True, True
     else:
-        Handler.dtp_handler, Handler.use_sendfile = CuttingData, False
+        Handler.dtp_handler, Handler.use_sendfile = data, False
     loop = IOLoop()
     server = FTPServer(("127.0.0.1", 0), Handler, ioloop=loop)
     over = threading.Event()

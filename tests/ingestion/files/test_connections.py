@@ -1,6 +1,7 @@
 """Connections that break, servers that refuse, listings that lie: resumed, retried, or failed with what to do."""
 
 import sys
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -264,17 +265,51 @@ def test_what_http_answers_besides_the_file(reply, raised, said):
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_download_that_trickles_is_given_up():
-    def trickle():
-        import time
+def trickle(head):
+    yield head
+    while True:
+        time.sleep(0.05)
+        yield b"x"
 
-        yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
-        while True:
-            time.sleep(0.05)
-            yield b"x"
+
+HASTY = {"silence": timedelta(seconds=5), "deadline": timedelta(seconds=0.5)}
+
+
+def test_an_object_that_trickles_is_given_up():
+    described = {"ETag": '"1"', "Content-Length": "1000000", "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    head = "\r\n".join(["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in described.items()), "", ""])
+    listing = (
+        b"<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated><Contents><Key>a.csv</Key><Size>1000000</Size>"
+        b'<LastModified>2015-10-21T07:28:00Z</LastModified><ETag>"1"</ETag></Contents></ListBucketResult>'
+    )
 
     def answer(request):
-        return Reply(headers={"Content-Length": "1000000"}) if request.method == "HEAD" else Raw(trickle())
+        if "list-type" in request.query:
+            return Reply(body=listing, headers={"Content-Type": "application/xml"})
+        return Reply(headers=described) if request.method == "HEAD" else Raw(trickle(head.encode()))
+
+    with (
+        Remote(answer) as remote,
+        pytest.raises(RetryLater, match=r"S3, a\.csv: not complete after 0\.5 s \(3 tries\)"),
+    ):
+        read(replace(s3_of(remote), **HASTY))
+
+
+def test_an_ftp_transfer_that_trickles_is_given_up(folder):
+    with (
+        servers.ftp(folder, data=servers.TricklingData) as port,
+        pytest.raises(RetryLater, match=r"FTP, a\.csv: not complete after 0\.5 s \(3 tries\)"),
+    ):
+        read(ftp_of(port, **HASTY))
+
+
+def test_a_download_that_trickles_is_given_up():
+    def answer(request):
+        return (
+            Reply(headers={"Content-Length": "1000000"})
+            if request.method == "HEAD"
+            else Raw(trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"))
+        )
 
     limits = Limits(deadline=timedelta(seconds=0.3))
     with Remote(answer) as remote, pytest.raises(RetryLater, match=r"not complete after 0\.3 s"):
