@@ -35,14 +35,17 @@ class Stopwatch:
 
 @contextmanager
 def timed() -> Iterator[Stopwatch]:
-    """Time the claim of a part, each chunk's fence, cursor and counters, the lease and its heartbeat, and the end."""
+    """Time the claim of a part, each chunk's fence, cursor and counters, the lease and its heartbeat, and the end.
+
+    Not what it takes to ask for a run: that is done where it is triggered.
+    """
     from ingestion import attempts, claims, ledger
     from ingestion.leases import Lease
 
     stopwatch = Stopwatch()
     kept: list[tuple[Any, str, Any]] = []
     for owner, name in (
-        (claims, "request_and_claim"),
+        (claims, "claim"),
         (ledger, "commit"),
         (attempts, "renew"),
         (attempts, "end"),
