@@ -46,12 +46,14 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stack: ExitStac
         RunFailed: `archive`: it asks for too much memory.
         zipfile.BadZipFile, NotImplementedError, RuntimeError: as of `ZipFile.open`.
     """
-    content = stack.enter_context(archive.open(info))
-    if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return content
     start = {zipfile.ZIP_BZIP2: _bzip2, zipfile.ZIP_LZMA: _lzma}.get(info.compress_type)
-    if start is None:  # what later versions of Python can do, they do without a limit
-        raise NotImplementedError(f"compression method {info.compress_type}")
+    if start is None and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # As zipfile says of those that it does not know. What later versions know besides, they do not bound either.
+        raise NotImplementedError(f"compression method {info.compress_type} is not read")
+    # Of the others it has to say what is wrong as well: a name that is another one, a password, a missing library.
+    content = stack.enter_context(archive.open(info))
+    if start is None:
+        return content
     # Its own bytes, as of a member that is only stored.
     stored = copy.copy(info)
     stored.compress_type, stored.file_size = zipfile.ZIP_STORED, info.compress_size

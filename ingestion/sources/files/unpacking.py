@@ -85,7 +85,8 @@ def _unpacking() -> Iterator[None]:
     """Turn what gzip, zipfile and the decompressors raise for damaged data into one exception."""
     try:
         yield
-    # zipfile raises NotImplementedError for methods of compression, and versions of its format, that it does not know.
+    # NotImplementedError is for methods of compression that are not read, and versions of the format that zipfile does
+    # not know.
     except (zipfile.BadZipFile, zlib.error, LZMAError, NotImplementedError) as error:
         raise _Damaged(str(error)) from error
     except OSError as error:

@@ -132,7 +132,7 @@ def test_each_method_of_zip_that_is_damaged_anywhere_fails_with_what_is_wrong(re
         assert read("a.zip", bytes(damaged)) in ("compression", "archive", "incomplete")
 
 
-@pytest.mark.parametrize(("at", "value"), [(8, 97), (4, 99)], ids=["method", "version"])
+@pytest.mark.parametrize(("at", "value"), [(8, 97), (8, 93), (4, 99)], ids=["method", "zstd", "version"])
 def test_a_zip_of_a_method_or_a_version_that_nobody_knows_is_not_read(read, at, value):
     content = bytearray(zipped(("a.csv", PLAIN)))
     place = content.index(b"PK\x01\x02") + at + 2
