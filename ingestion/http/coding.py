@@ -42,7 +42,7 @@ def decoded(
         UnknownCoding: at once; the coding is none of those accepted. While it is read; zstd looks back too far.
         Damaged: while it is read; the end is missing, or a checksum is wrong, or there is more behind the end.
     """
-    names = [name for name in (each.strip().lower() for each in coding.split(",")) if name not in ("", "identity")]
+    names = _names(coding)
     if len(names) > _MOST_CODINGS or not {*names} <= _DECODERS.keys():
         raise UnknownCoding(f"only {ACCEPTED} was accepted" + "".join(map(_missing, dict.fromkeys(names))))
     for name in reversed(names):
@@ -52,7 +52,12 @@ def decoded(
 
 def density(coding: str) -> int:
     """Return how many times as far as gzip a coding may expand what repeats itself, as wide empty records do."""
-    return 10 if {"br", "zstd"} & {name.strip().lower() for name in coding.split(",")} else 1
+    return 10 if {"br", "zstd"} & {*_names(coding)} else 1
+
+
+def _names(coding: str) -> list[str]:
+    names = (name.strip().lower() for name in coding.split(","))
+    return [name for name in names if name not in ("", "identity")]
 
 
 def _unzipped(parts: Iterable[bytes]) -> Iterator[bytes]:
