@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ingestion.budgets import Budget
+from ingestion.allowances import Allowance
 from ingestion.feeds import Plan
 from ingestion.prefetch import Prefetcher
 from ingestion.preparation import Prepared, Preparer
@@ -108,7 +108,7 @@ def collect(first: Prepared, ahead: Prefetcher[Prepared], plan: Plan, memory: Re
     Behind pages that are skipped the next one is waited for. An unchanged page that may not be skipped behind those
     before it is prepared here.
     """
-    room = _Room(ahead, Budget.of(plan.feed))
+    room = _Room(ahead, Allowance.of(plan.feed))
     pages: list[Prepared] = []
 
     def settle(page: Prepared) -> None:
@@ -145,9 +145,9 @@ def _settled(page: Prepared, before: Sequence[Prepared], plan: Plan, memory: Rec
 class _Room:
     """What a transaction may take, as far as it is not taken: see Note [One chunk]. Beside nothing anything fits."""
 
-    def __init__(self, ahead: Prefetcher[Prepared], budget: Budget) -> None:
+    def __init__(self, ahead: Prefetcher[Prepared], allowance: Allowance) -> None:
         self._ahead = ahead
-        self._budget = budget
+        self._allowance = allowance
         self._filled = 0
         self._heaviest = 0
 
@@ -158,7 +158,7 @@ class _Room:
 
     def fill(self, page: Prepared) -> None:
         """Count a page that belongs to the chunk."""
-        weight = self._budget.loading(page)
+        weight = self._allowance.loading(page)
         self._filled += weight
         self._heaviest = max(self._heaviest, weight)
 
@@ -166,7 +166,7 @@ class _Room:
         """Return the next page when it is there already, or in time, and fits, and is accepted."""
 
         def fits(page: Prepared) -> bool:
-            return self._has_room(self._budget.weigh(page)) and (accept is None or accept(page))
+            return self._has_room(self._allowance.weigh(page)) and (accept is None or accept(page))
 
         # For one that is as heavy as others, and would not fit, nobody waits.
         patience = wait_seconds if self._has_room(self._heaviest) else 0
@@ -182,4 +182,4 @@ class _Room:
         return page
 
     def _has_room(self, weight: int) -> bool:
-        return not self._filled or self._filled + weight <= self._budget.transaction
+        return not self._filled or self._filled + weight <= self._allowance.transaction

@@ -14,7 +14,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from ingestion import attempts, breakers, chunks, claims, feeds, reading, sightings, sqlstates, stopping, tracing
-from ingestion.budgets import Budget
+from ingestion.allowances import Allowance
 from ingestion.collecting import collect
 from ingestion.drift import Change, Watch
 from ingestion.errors import IngestionError, NotReady, PartTaken, RetryLater, RunFailed
@@ -118,7 +118,7 @@ def _advance(
     pages, memory = reading.pages(part, plan, wake=wake, remembers=differences is None)
     watch, is_strict = sightings.watch(part, feed), sightings.is_strict(part, feed)
     prepared = _prepared(tracing.placed(pages), plan, watch, memory, is_strict=is_strict)
-    with sightings.explaining(watch), Prefetcher(prepared, Budget.of(feed)) as ahead:
+    with sightings.explaining(watch), Prefetcher(prepared, Allowance.of(feed)) as ahead:
         while isinstance(page := _next_page(ahead, lease), Prepared):
             ends_at = ends_at or _end(slice_seconds, started_at)
             chunk = collect(page, ahead, plan, memory)

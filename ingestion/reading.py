@@ -8,7 +8,7 @@ import structlog
 from django.utils import timezone
 
 from ingestion import division, hosts, remembering, skipping, turns, waking, watermarks
-from ingestion.budgets import Budget
+from ingestion.allowances import Allowance
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed, Plan
 from ingestion.gauging import Mark
@@ -57,7 +57,7 @@ def _all_pages(source: Source | None, cursor: Cursor | None, memory: Recollectio
             cursor,
             memory.recall if memory is not None and skips else None,
             at_once=hosts.at_once(feed.source),
-            max_bytes=Budget.of(feed).held_bytes,
+            max_bytes=Allowance.of(feed).held_bytes,
         )
     if memory is None or not isinstance(source, SkippingSource):
         return source.pages(cursor)

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from ingestion import chunks, claims, feeds, loaders, runs
-from ingestion.budgets import Budget
+from ingestion.allowances import Allowance
 from ingestion.cleaning import Column
 from ingestion.collecting import Chunk
 from ingestion.feeds import Upsert
@@ -86,7 +86,7 @@ def test_the_prefetcher_gives_a_page_that_comes_soon_and_is_accepted():
         time.sleep(0.1)
         yield page(2, [2])
 
-    with Prefetcher(pages(), Budget.of(PHOTOS)) as ahead:
+    with Prefetcher(pages(), Allowance.of(PHOTOS)) as ahead:
         assert ahead.take(timeout_seconds=PATIENCE).number == 1
         assert ahead.take_ready(timeout_seconds=PATIENCE, accept=lambda found: found.number == 3) is None
         assert ahead.take_ready(timeout_seconds=PATIENCE, accept=lambda found: found.number == 2).number == 2

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from ingestion import pipeline, remembering
-from ingestion.budgets import Budget
+from ingestion.allowances import Allowance
 from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Rate
 from ingestion.pagination import NextCursor, OffsetLimit, PageNumber, SinglePage
@@ -239,8 +239,8 @@ def test_unchanged_pages_are_skipped_as_ever(sync):
 
 
 def test_several_requests_at_once_take_no_more_memory_than_one():
-    alone = Budget.of(replace(PHOTOS, source=replace(PHOTOS.source, concurrency=1)))
-    together = Budget.of(replace(PHOTOS, source=replace(PHOTOS.source, concurrency=8)))
+    alone = Allowance.of(replace(PHOTOS, source=replace(PHOTOS.source, concurrency=1)))
+    together = Allowance.of(replace(PHOTOS, source=replace(PHOTOS.source, concurrency=8)))
     chunk = PHOTOS.chunk_rows * PHOTOS.chunk_bytes
     assert (alone.open, alone.held_bytes) == (chunk, 0)
     assert together.open + together.held_bytes * PHOTOS.chunk_rows == chunk

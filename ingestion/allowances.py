@@ -21,7 +21,7 @@ HELD: Final = (1, 4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Budget:
+class Allowance:
     """A chunk in numbers: weights are whole, a record weighs as many as there may be bytes, a byte as many as records.
 
     Args:

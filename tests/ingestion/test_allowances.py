@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion import feeds
-from ingestion.budgets import Budget
+from ingestion.allowances import Allowance
 from ingestion.collecting import collect
 from ingestion.prefetch import END, Prefetcher
 from ingestion.preparation import Prepared
@@ -21,7 +21,7 @@ PATIENCE = 30
 ROWS, BYTES = 60, 6_000
 CHUNK = ROWS * BYTES
 PLAN = feeds.resolve(replace(PHOTOS, chunk_rows=ROWS, chunk_bytes=BYTES))
-BUDGET = Budget.of(PLAN.feed)
+ALLOWANCE = Allowance.of(PLAN.feed)
 
 
 def page(number, records=0, size_bytes=0, *, last=False, **options):
@@ -48,20 +48,20 @@ class Remote:
     def __iter__(self):
         received = 0
         for sent in self.pages:
-            received += BUDGET.weigh(sent)
+            received += ALLOWANCE.weigh(sent)
             self.open.append(received - self.committed)
             yield sent
 
     def load(self, pauses):
         """Load everything as a part does, in pauses of milliseconds; return how many pages each chunk had."""
         chunks = []
-        with Prefetcher(iter(self), BUDGET) as ahead:
+        with Prefetcher(iter(self), ALLOWANCE) as ahead:
             while (first := ahead.take(timeout_seconds=PATIENCE)) is not END:
                 chunk = collect(first, ahead, PLAN)
                 time.sleep(pauses[len(chunks) % len(pauses)] / 1000)  # the pages that come meanwhile may join
                 list(chunk.growing_lines(lambda keys: True))
                 time.sleep(pauses[-1 - len(chunks) % len(pauses)] / 1000)  # and these are read ahead
-                self.committed += sum(map(BUDGET.weigh, chunk.pages))
+                self.committed += sum(map(ALLOWANCE.weigh, chunk.pages))
                 ahead.release()
                 chunks.append(len(chunk.pages))
                 if chunk.following is None:
@@ -86,7 +86,7 @@ class Remote:
 def test_pages_of_one_size_never_make_more_than_a_chunk_or_two_pages(size, at_most, in_a_transaction):
     remote = Remote([size] * 90)
     chunks = remote.load([0, 1, 5])
-    assert max(remote.open) <= at_most * BUDGET.weigh(page(1, *size))
+    assert max(remote.open) <= at_most * ALLOWANCE.weigh(page(1, *size))
     assert max(chunks) <= in_a_transaction
 
 
@@ -98,7 +98,7 @@ def test_pages_of_one_size_never_make_more_than_a_chunk_or_two_pages(size, at_mo
 def test_pages_of_any_size_make_no_more_than_a_chunk_and_what_could_not_be_foreseen(sizes, pauses):
     remote = Remote(sizes)
     remote.load(pauses)
-    weights = [BUDGET.weigh(page(1, *size)) for size in sizes]
+    weights = [ALLOWANCE.weigh(page(1, *size)) for size in sizes]
     for number, weight in enumerate(weights):
         heaviest = max(weights[:number], default=weight)
         # It was asked for when one as heavy as any before it would fit, or when nothing was ready behind a transaction.
@@ -108,7 +108,7 @@ def test_pages_of_any_size_make_no_more_than_a_chunk_and_what_could_not_be_fores
 
 
 def taken_together(*pages):
-    with Prefetcher(iter(pages), BUDGET) as ahead:
+    with Prefetcher(iter(pages), ALLOWANCE) as ahead:
         first = ahead.take(timeout_seconds=PATIENCE)
         wait_until(lambda: len(ahead._ready) == len(pages) - 1, seconds=PATIENCE, what="the pages behind it")
         return [page.number for page in collect(first, ahead, PLAN).pages]
@@ -124,14 +124,14 @@ def test_a_transaction_takes_two_thirds_and_not_a_page_more():
 def test_records_and_bytes_that_are_skipped_weigh_nothing_to_load():
     remembered = Remembered(number=1, digest=b"", note="", records=60, skipped=0, coercions={}, low=1, high=60)
     skipped = [page(number, size_bytes=2_000, unchanged=remembered) for number in range(1, 4)]
-    assert [BUDGET.loading(unread) for unread in skipped] == [0, 0, 0]
-    assert BUDGET.ahead(skipped[0]) == CHUNK
-    with Prefetcher(iter([*skipped, page(4, 60), page(5, 1, last=True)]), BUDGET) as ahead:
+    assert [ALLOWANCE.loading(unread) for unread in skipped] == [0, 0, 0]
+    assert ALLOWANCE.ahead(skipped[0]) == CHUNK
+    with Prefetcher(iter([*skipped, page(4, 60), page(5, 1, last=True)]), ALLOWANCE) as ahead:
         chunk = collect(ahead.take(timeout_seconds=PATIENCE), ahead, PLAN)
     assert [page.number for page in chunk.pages] == [1, 2, 3, 4]
 
 
 def test_text_that_waits_counts_until_its_page_is_taken():
     long = page(1, 1, 10, lines=["x" * 3_000, "y" * 1_000])
-    assert BUDGET.ahead(long) == BYTES + 4_000 * ROWS
-    assert BUDGET.loading(long) == BUDGET.weigh(long) == BYTES
+    assert ALLOWANCE.ahead(long) == BYTES + 4_000 * ROWS
+    assert ALLOWANCE.loading(long) == ALLOWANCE.weigh(long) == BYTES
