@@ -22,6 +22,7 @@ class Merge:
     its range of a big table.
 
     Args:
+        bounds: the lowest and the highest key, as they stand in the statement.
         stage, order: the staged rows, and the column that numbers them.
         existing: what they are compared with, when not the whole table.
         is_partitioned: whether the table is; None where the caller does not know.
@@ -29,7 +30,7 @@ class Merge:
 
     table: Table
     has_duplicates: bool
-    bounds: tuple[int, int] | None = None
+    bounds: tuple[sql.Composable, sql.Composable] | None = None
     stage: sql.Identifier = field(default_factory=lambda: STAGE)
     order: str = "ctid"
     existing: sql.Composable | None = None
@@ -125,8 +126,7 @@ class Merge:
         condition = same_key(table.key, "target", "latest")
         if self.bounds:
             key = sql.Identifier("target", table.key[0])
-            low, high = map(sql.Literal, self.bounds)
-            condition = sql.SQL("{} AND {} BETWEEN {} AND {}").format(condition, key, low, high)
+            condition = sql.SQL("{} AND {} BETWEEN {} AND {}").format(condition, key, *self.bounds)
         return sql.SQL(
             "FROM {source} LEFT JOIN {existing} AS target ON {condition} WHERE {first_key} IS NULL OR {differs}"
         ).format(
@@ -183,6 +183,27 @@ _COUNTS = sql.SQL(
     " count(*) FILTER (WHERE NOT ingestion_new) FROM written"
 )
 _ROWS = sql.SQL(" SELECT counted.differing, written.* FROM counted LEFT JOIN written ON true")
+# Stand for the bounds in a text that is kept: no name has this character.
+_LOW, _HIGH = "\0low\0", "\0high\0"
+
+
+class Texts:
+    """The statements of a table's merges, put together once: they differ from chunk to chunk in their bounds alone."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[bool, bool, bool], str] = {}
+
+    def upsert(self, cursor: Cursor, merge: Merge, *, keys: bool) -> str:
+        """Return the text of `Merge.upsert` that ends in the counts, or in the rows where their keys are wanted."""
+        kind = (merge.has_duplicates, merge.bounds is None, keys)
+        if kind not in self._texts:
+            bounds = None if merge.bounds is None else (sql.SQL(_LOW), sql.SQL(_HIGH))
+            statement = replace(merge, bounds=bounds).upsert() + (_ROWS if keys else _COUNTS)
+            self._texts[kind] = statement.as_string(cursor.db.connection)
+        text = self._texts[kind]
+        for mark, bound in zip((_LOW, _HIGH), merge.bounds or (), strict=False):
+            text = text.replace(mark, bound.as_string(cursor.db.connection))
+        return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,8 +215,11 @@ class _Written:
     updated_keys: tuple[Any, ...] = ()
 
 
-def merge(cursor: Cursor, merge: Merge, wanted: Wanted, *, distinct: int) -> Loaded:
+def merge(cursor: Cursor, merge: Merge, wanted: Wanted, *, distinct: int, texts: Texts | None = None) -> Loaded:
     """Write what differs between the staged rows, of `distinct` keys, and the table.
+
+    Args:
+        texts: of merges that differ from this one in their bounds and duplicates at most.
 
     Raises:
         django.db.Error: the database refused a row; its transaction is over.
@@ -205,8 +229,10 @@ def merge(cursor: Cursor, merge: Merge, wanted: Wanted, *, distinct: int) -> Loa
     if has_partitions is None:
         cursor.execute(is_partitioned(merge.table))
         has_partitions = cursor.fetchone()[0]
-    write = _write_apart if has_partitions else _write_at_once
-    written = write(cursor, merge, wanted)
+    if has_partitions:
+        written = _write_apart(cursor, merge, wanted)
+    else:
+        written = _written(cursor, (texts or Texts()).upsert(cursor, merge, keys=wanted.keys), wanted)
     short = written.differing - written.inserted - written.updated
     lost = 0
     if short > 0:
@@ -232,13 +258,9 @@ def is_partitioned(table: Table) -> sql.Composed:
     )
 
 
-def _write_at_once(cursor: Cursor, merge: Merge, wanted: Wanted) -> _Written:
-    return _written(cursor, merge.upsert(), wanted)
-
-
 def _write_apart(cursor: Cursor, merge: Merge, wanted: Wanted) -> _Written:
     """Insert, then update what was there: two statements, whose own counts are exact in a partitioned table too."""
-    written = _written(cursor, merge.insert(), wanted)
+    written = _written(cursor, merge.insert() + (_ROWS if wanted.keys else _COUNTS), wanted)
     if not merge.table.compared and not merge.table.fixed:
         return written
     cursor.execute(merge.update(keys=wanted.keys))
@@ -247,12 +269,11 @@ def _write_apart(cursor: Cursor, merge: Merge, wanted: Wanted) -> _Written:
     return replace(written, updated=updated, updated_keys=keys)
 
 
-def _written(cursor: Cursor, statement: sql.Composed, wanted: Wanted) -> _Written:
+def _written(cursor: Cursor, statement: str | sql.Composed, wanted: Wanted) -> _Written:
+    cursor.execute(statement)
     if not wanted.keys:
-        cursor.execute(statement + _COUNTS)
         differing, inserted, updated = cursor.fetchone()
         return _Written(differing=differing, inserted=inserted, updated=updated)
-    cursor.execute(statement + _ROWS)
     rows = cursor.fetchall()
     new = tuple(key_of(row[2:]) for row in rows if row[1] is True)
     old = tuple(key_of(row[2:]) for row in rows if row[1] is False)

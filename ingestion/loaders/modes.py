@@ -5,7 +5,7 @@ and are dropped when it succeeds. Nothing is deleted but in `finish`, which the 
 what would be. The caller owns the transaction.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from psycopg2 import sql
@@ -15,7 +15,7 @@ from ingestion.loaders.copying import append, copy, move_sequence
 from ingestion.loaders.history import Versions, add_versions
 from ingestion.loaders.replacing import count_loss, exchange, lock, make_stage, merge_stage
 from ingestion.loaders.tables import Cursor, Lines, Loaded, Missing, RunTables, Table, Wanted
-from ingestion.loaders.upserting import upsert
+from ingestion.loaders.upserting import Habit, upsert
 from ingestion.loaders.vanishing import Scope
 
 
@@ -82,10 +82,11 @@ class Upserting:
     """New keys are inserted, rows that differ are updated."""
 
     table: Table
+    habit: Habit = field(default_factory=Habit, compare=False)
 
     def load(self, cursor: Cursor, lines: Lines, tables: RunTables, wanted: Wanted) -> Loaded:
         """Merge the lines into the table."""
-        loaded = upsert(cursor, self.table, lines, wanted)
+        loaded = upsert(cursor, self.table, lines, wanted, self.habit)
         move_sequence(cursor, self.table)
         return loaded
 
@@ -108,10 +109,11 @@ class Mirroring:
 
     table: Table
     scope: Scope
+    habit: Habit = field(default_factory=Habit, compare=False)
 
     def load(self, cursor: Cursor, lines: Lines, tables: RunTables, wanted: Wanted) -> Loaded:
         """Merge the lines into the table and note their keys."""
-        loaded = upsert(cursor, self.table, lines, wanted)
+        loaded = upsert(cursor, self.table, lines, wanted, self.habit)
         vanishing.add_keys(cursor, self.table, tables, lines.keys, loaded=True)
         move_sequence(cursor, self.table)
         return loaded

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from psycopg2 import sql
 
 from ingestion.loaders.copying import append, copy
-from ingestion.loaders.merging import STAGE, Merge, is_partitioned, merge
+from ingestion.loaders.merging import STAGE, Merge, Texts, is_partitioned, merge
 from ingestion.loaders.tables import Accept, Cursor, Lines, Loaded, Table, Wanted, names
 from ingestion.sqlstates import UNIQUE_VIOLATION, sqlstate
 
@@ -42,23 +42,42 @@ class Rising:
         return (keys[0], keys[-1]) if self._holds else (min(keys), max(keys))
 
 
-def upsert(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted = Wanted()) -> Loaded:  # noqa: B008 - frozen
+class Habit:
+    """What the chunks of one table have in common, kept from one to the next."""
+
+    def __init__(self) -> None:
+        # The last chunk had to be merged and brought no new key: the next one is not worth a look for new keys.
+        self.is_merging = False
+        self.texts = Texts()
+
+
+def upsert(
+    cursor: Cursor,
+    table: Table,
+    lines: Lines,
+    wanted: Wanted = Wanted(),  # noqa: B008 - frozen
+    habit: Habit | None = None,
+) -> Loaded:
     """Write what differs into the table: rows with new keys are inserted, equal rows are neither written nor locked.
 
-    The last line of a key wins, the others count as duplicates.
+    The last line of a key wins, the others count as duplicates. Give the same `habit` for all chunks of a table.
 
     Raises:
         django.db.Error: the database refused a line; its transaction is over.
         Exception: whatever fed the stream raised.
     """
-    keys = lines.keys
-    order = Rising(keys)
-    free = _free_keys(cursor, table, keys, order) if not wanted.sample_size else None
-    if free is not None and order.count_distinct(keys) == len(keys):
-        loaded = _append_unless_taken(cursor, table, lines, free, wanted)
-        if loaded is not None:
-            return loaded
-    return _stage_and_merge(cursor, table, lines, wanted)
+    habit = habit or Habit()
+    if not habit.is_merging and not wanted.sample_size:
+        keys = lines.keys
+        order = Rising(keys)
+        free = _free_keys(cursor, table, keys, order)
+        if free is not None and order.count_distinct(keys) == len(keys):
+            loaded = _append_unless_taken(cursor, table, lines, free, wanted)
+            if loaded is not None:
+                return loaded
+    loaded = _stage_and_merge(cursor, table, lines, wanted, habit.texts)
+    habit.is_merging = not loaded.inserted
+    return loaded
 
 
 def _free_keys(cursor: Cursor, table: Table, keys: Sequence[Any], order: Rising) -> Accept | None:
@@ -131,14 +150,17 @@ def drop_stage(cursor: Cursor) -> None:
     cursor.execute(sql.SQL("DROP TABLE {}").format(STAGE))
 
 
-def _stage_and_merge(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted) -> Loaded:
+def _stage_and_merge(cursor: Cursor, table: Table, lines: Lines, wanted: Wanted, texts: Texts) -> Loaded:
     order = Rising(lines.keys)
     has_partitions = make_stage(cursor, table)
     stored = copy(cursor, STAGE, table.columns, lines.growing(order.add), is_new=True)
     keys = lines.keys
     distinct = order.count_distinct(keys)
-    bounds = order.bounds(keys) if keys and type(keys[0]) is int else None
+    bounds = None
+    if keys and type(keys[0]) is int:
+        low, high = order.bounds(keys)
+        bounds = (sql.Literal(low), sql.Literal(high))
     plan = Merge(table=table, has_duplicates=distinct < len(keys), bounds=bounds, is_partitioned=has_partitions)
-    loaded = merge(cursor, plan, wanted, distinct=distinct)
+    loaded = merge(cursor, plan, wanted, distinct=distinct, texts=texts)
     drop_stage(cursor)
     return loaded + Loaded(stored=stored, duplicates=len(keys) - distinct)

@@ -89,8 +89,8 @@ def _killed_with_all_read_ahead(trial: Trial) -> None:
                 trial.recovered.append(around.recovery_seconds(run))
             around.verdict(run)
     trial.fetched_again += around.fetched_again()
-    # The transaction's pages and all that may be read ahead.
-    assert max(trial.fetched_again) == CHUNK_PAGES, trial.fetched_again
+    # Three pages of the transaction and one that waits; with its text there is not room for a fifth.
+    assert max(trial.fetched_again) == CHUNK_PAGES - 1, trial.fetched_again
     assert max(trial.recovered) < RECOVERY_SECONDS
 
 

@@ -143,7 +143,8 @@ class Surroundings:
         )  # fmt: skip
 
     def postmaster(self) -> int:
-        [path] = self.stack.data_dir.glob("postgres-*")
+        # Beside it may be a link to programs that root has copied for another user.
+        [path] = self.stack.data_dir.glob("postgres-[0-9]*")
         return int((path / "postmaster.pid").read_text().split("\n", 1)[0])
 
     def stop_database_at_once(self) -> None:

@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from ingestion import loaders
 from ingestion.encoding import encode_lines
-from ingestion.loaders import Lines, Table, Wanted, append
+from ingestion.loaders import Lines, RunTables, Table, Upserting, Wanted, append
 from ingestion.streams import StringIteratorIO
 
 pytestmark = pytest.mark.django_db
@@ -173,6 +173,35 @@ def test_keys_of_other_types_that_come_as_text(cursor, kind):
     assert counts(upsert(cursor, table, [("1.0.0.1", 1), ("1.0.0.2", 2)], kinds)) == (2, 2, 0, 0, 0)
     assert counts(upsert(cursor, table, [("1.0.0.3", 1)], kinds)) == (1, 1, 0, 0, 0)
     assert counts(upsert(cursor, table, [("1.0.0.1", 1), ("1.0.0.2", 3)], kinds)) == (2, 0, 1, 1, 0)
+
+
+def test_chunk_after_chunk(cursor):
+    """What was a chunk's habit serves the next one, whatever that brings."""
+    mode = Upserting(table=TABLE)
+    asked = []
+
+    def watch(execute, statement, params, many, context):
+        text = statement if isinstance(statement, str) else statement.as_string(connection.connection)
+        asked.append("EXISTS" in text)
+        return execute(statement, params, many, context)
+
+    def load(which, value="a", **options):
+        asked.clear()
+        lines = Lines(open=lambda: stream([(key, value, None) for key in which]), keys=which)
+        with connection.execute_wrapper(watch):
+            loaded = mode.load(cursor, lines, RunTables(feed=1, run=1), Wanted(**options))
+        return any(asked), *counts(loaded)[1:]
+
+    assert load([1, 2, 3]) == (True, 3, 0, 0, 0)
+    assert load([2, 1]) == (True, 0, 0, 2, 0)
+    assert load([2, 3]) == (False, 0, 0, 2, 0)
+    assert load([3, 3, 2], "b") == (False, 0, 2, 0, 1)
+    assert load([8, 9, 1], "b") == (False, 2, 1, 0, 0)
+    assert load([4, 5]) == (True, 2, 0, 0, 0)
+    assert load([9, 4], "b", keys=True) == (True, 0, 1, 1, 0)
+    assert load([5, 7], "c", keys=True) == (False, 1, 1, 0, 0)
+    expected = {1: "b", 2: "b", 3: "b", 4: "b", 5: "c", 7: "c", 8: "b", 9: "b"}
+    assert {row[0]: row[1] for row in stored(cursor)} == expected
 
 
 @pytest.mark.parametrize(
