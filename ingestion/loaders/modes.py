@@ -5,7 +5,8 @@ and are dropped when it succeeds. Nothing is deleted but in `finish`, which the 
 what would be. The caller owns the transaction.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 from psycopg2 import sql
@@ -82,11 +83,14 @@ class Upserting:
     """New keys are inserted, rows that differ are updated."""
 
     table: Table
-    habit: Habit = field(default_factory=Habit, compare=False)
+
+    @cached_property
+    def _habit(self) -> Habit:
+        return Habit()
 
     def load(self, cursor: Cursor, lines: Lines, tables: RunTables, wanted: Wanted) -> Loaded:
         """Merge the lines into the table."""
-        loaded = upsert(cursor, self.table, lines, wanted, self.habit)
+        loaded = upsert(cursor, self.table, lines, wanted, self._habit)
         move_sequence(cursor, self.table)
         return loaded
 
@@ -109,11 +113,14 @@ class Mirroring:
 
     table: Table
     scope: Scope
-    habit: Habit = field(default_factory=Habit, compare=False)
+
+    @cached_property
+    def _habit(self) -> Habit:
+        return Habit()
 
     def load(self, cursor: Cursor, lines: Lines, tables: RunTables, wanted: Wanted) -> Loaded:
         """Merge the lines into the table and note their keys."""
-        loaded = upsert(cursor, self.table, lines, wanted, self.habit)
+        loaded = upsert(cursor, self.table, lines, wanted, self._habit)
         vanishing.add_keys(cursor, self.table, tables, lines.keys, loaded=True)
         move_sequence(cursor, self.table)
         return loaded

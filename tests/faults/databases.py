@@ -24,7 +24,7 @@ def _stopped_at_random(trial: Trial) -> None:
         strike_until_done(trial, strike)
 
 
-@case(13)
+@case(13, quick=1)
 def _stopped_in_the_copy(trial: Trial) -> None:
     """`pg_ctl stop -m immediate` in the middle of a COPY, and between COPY and COMMIT."""
     around = trial.around

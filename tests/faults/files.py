@@ -148,7 +148,7 @@ def changes(trial: Trial, feed: str) -> None:
             around.again.discard(feed)
 
 
-@case(21)
+@case(21, quick=1)
 def _cut_without_a_226(trial: Trial) -> None:
     """FTP data connections cut without a 226, in mid-file and behind its last byte: read on where they broke."""
     around = trial.around

@@ -81,7 +81,7 @@ def log_in(around: Surroundings, refresh: str) -> None:
     )
 
 
-@case(17)
+@case(17, quick=1)
 def _tokens_end(trial: Trial) -> None:
     """401 in mid-run, every seven pages; each refresh token is taken once."""
     around = trial.around

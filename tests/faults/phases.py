@@ -156,7 +156,7 @@ def leading(lead: Callable[[Collection, int], Reply], misleads: threading.Event)
     return lambda source, _: lead(source, int(source.asked[-1].get("after", "0"))) if misleads.is_set() else None
 
 
-@case(18)
+@case(18, quick=1)
 def _no_end(trial: Trial) -> None:
     """Cursors: the same, two in turns, more after an empty page, no end: failed with proof, within 50 pages."""
     around = trial.around

@@ -46,7 +46,7 @@ def _silence(trial: Trial) -> None:
         around.verdict(run, seconds=90)
 
 
-@case(16, is_random=True)
+@case(16, is_random=True, quick=2)
 def _source_reset(trial: Trial) -> None:
     """All connections to the source reset at random instants, every other time while new ones are refused for 2 s."""
     around = trial.around
@@ -101,7 +101,7 @@ def _long_wait(trial: Trial) -> None:
         trial.notes.append(f"asked again after {asked:.0f} s")
 
 
-@case(17)
+@case(17, quick=1)
 def _absurd_wait(trial: Trial) -> None:
     """429 with a Retry-After of 31 years, and one of the year 9999: a day is waited for, in the database alone."""
     around = trial.around

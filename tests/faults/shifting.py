@@ -78,7 +78,7 @@ def _inserted(trial: Trial) -> None:
         assert around.query("SELECT count(*) FROM faults_record") == [(good,)]
 
 
-@case(19)
+@case(19, quick=1)
 def _deleted(trial: Trial) -> None:
     """Records deleted in front: the total fails the run; without one, or with as many added, overlapping pages tell."""
     around = trial.around
@@ -128,7 +128,7 @@ def _late(trial: Trial) -> None:
         oracle.check_nothing_left(around)
 
 
-@case(20)
+@case(20, quick=1)
 def _little(trial: Trial) -> None:
     """Mirror and replace: a source with nothing, with an empty list and a total of 0, and with a tenth of the usual."""
     around = trial.around
