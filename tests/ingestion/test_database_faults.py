@@ -191,7 +191,7 @@ def test_a_database_that_does_not_serialize_is_tried_again(catalog, model, caplo
     others = []
 
     def interfere(execute, statement, params, many, context):
-        if not others and not isinstance(statement, str) and "differing" in statement.as_string(connection.connection):
+        if not others and isinstance(statement, str) and "differing" in statement:
             with somebody() as cursor:
                 cursor.execute("UPDATE photos_order SET note = 'other' WHERE code = 2")
             others.append(True)
