@@ -44,6 +44,7 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stack: ExitStac
 
     Raises:
         RunFailed: `archive`: it asks for too much memory.
+        NotImplementedError: it has a method of compression that is not read here.
         zipfile.BadZipFile, NotImplementedError, RuntimeError: as of `ZipFile.open`.
     """
     start = {zipfile.ZIP_BZIP2: _bzip2, zipfile.ZIP_LZMA: _lzma}.get(info.compress_type)
