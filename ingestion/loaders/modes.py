@@ -84,7 +84,7 @@ class Upserting:
 
     table: Table
 
-    @cached_property
+    @cached_property  # and no field: those are part of the feed's definition, which decides what may be skipped
     def _habit(self) -> Habit:
         return Habit()
 
@@ -114,7 +114,7 @@ class Mirroring:
     table: Table
     scope: Scope
 
-    @cached_property
+    @cached_property  # and no field: those are part of the feed's definition, which decides what may be skipped
     def _habit(self) -> Habit:
         return Habit()
 

@@ -43,7 +43,7 @@ class Rising:
 
 
 class Habit:
-    """What the chunks of one table have in common, kept from one to the next."""
+    """What the chunks of one table have in common, kept from one to the next. A wrong guess costs time only."""
 
     def __init__(self) -> None:
         # The last chunk had to be merged and brought no new key: the next one is not worth a look for new keys.
