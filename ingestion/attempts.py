@@ -1,18 +1,23 @@
 """How a process keeps the part that it has claimed, and how its attempt at it ends. No network, no Celery."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import transaction
+import structlog
+from django.db import connection
 from django.db.models import F, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
-from ingestion import breakers, owners, turns, waits
+from ingestion import breakers, loaders, owners, turns, waits
 from ingestion.errors import Blame, PartTaken
 from ingestion.models import ACTIVE, Attempt, Outcome, Part, Run, State
+from ingestion.transactions import brief
+
+log = structlog.get_logger(__name__)
 
 # An owner that has not renewed for this long is taken for dead. Owners renew every few seconds and at each commit.
 LEASE: Final = timedelta(seconds=20)
@@ -26,13 +31,36 @@ def owned(part: Part) -> QuerySet[Part]:
     return Part.objects.filter(pk=part.pk, epoch=part.epoch, state=State.RUNNING)
 
 
+def session_name(part: Part) -> str:
+    """Return what the database session is called in which the part's owner loads a chunk.
+
+    No two owners have the same, those of other schemas and of earlier epochs included; PostgreSQL keeps 63 bytes of it.
+    """
+    owner = hashlib.sha256(f"{part.owner} {part.epoch}".encode()).hexdigest()
+    return f"ingestion {owner[:12]} part {part.pk}"
+
+
+def end_sessions(parts: Sequence[Part]) -> None:
+    """End the database sessions in which the owners of these parts load chunks, as far as they have any.
+
+    For parts that are taken from their owners: one that was frozen in the middle of a COPY would keep the keys it has
+    sent locked for as long as it is frozen, and a statement goes on on the server when its owner was killed.
+    """
+    names = [session_name(part) for part in parts if part.owner]
+    if not names:
+        return
+    with connection.cursor() as cursor:
+        if ended := loaders.end_sessions(cursor, names):
+            log.info("ended the session of an owner before", parts=[part.pk for part in parts], sessions=ended)
+
+
 def renew(part: Part) -> None:
     """Keep the part; call it more often than every LEASE. Never waits for the transaction of a chunk.
 
     Raises:
         PartTaken: somebody else took it over, or it was cancelled.
     """
-    with transaction.atomic():
+    with brief():
         locked = Part.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=part.pk)
         # In the model's own order the run would be joined, and locked, too.
         found = locked.order_by().values_list("epoch", "state").first()
@@ -50,7 +78,7 @@ def release(part: Part) -> None:
         PartTaken: somebody else took it over, or it was cancelled.
     """
     blameless = Greatest(F("attempts") - 1, 0)
-    with transaction.atomic():
+    with brief():
         if not owned(part).update(state=State.QUEUED, owner="", leased_until=None, attempts=blameless, woken_at=Now()):
             raise PartTaken(f"{part} was taken over or cancelled")
         close([part.pk], Outcome.RELEASED)
@@ -65,7 +93,7 @@ def retry_later(part: Part, *, reason: str, wait: timedelta | None, limit: int, 
         PartTaken: somebody else took it over, or it was cancelled.
     """
     backoff = _backoff(part.attempts)
-    with transaction.atomic():
+    with brief():
         if not owned(part).select_for_update(no_key=True).order_by().values_list("pk").first():
             raise PartTaken(f"{part} was taken over or cancelled")
         until = breakers.note_failure(part, reason, blames)
@@ -87,7 +115,7 @@ def _backoff(attempts: int) -> timedelta:
 
 def blame_host(part: Part, *, reason: str, blames: Blame) -> None:
     """Count a failed attempt against the part's host, where that is to blame; the part is left as it is."""
-    with transaction.atomic():
+    with brief():
         breakers.note_failure(part, reason, blames)
 
 
@@ -117,7 +145,7 @@ def end(part: Part, state: State, *, error: str = "") -> None:
     Raises:
         PartTaken: somebody else took it over, or it was cancelled.
     """
-    with transaction.atomic():
+    with brief():
         if not owned(part).update(state=state, owner="", leased_until=None):
             raise PartTaken(f"{part} was taken over or cancelled")
         close([part.pk], Outcome(state), error)
@@ -144,7 +172,7 @@ def interrupt(part: Part) -> None:
     Raises:
         PartTaken: somebody else took it over.
     """
-    with transaction.atomic():
+    with brief():
         # Before any part, as whoever gives turns does.
         Run.objects.select_for_update(no_key=True).get(pk=part.run_id)
         others = Part.objects.filter(run=part.run_id, state__in=(State.QUEUED, State.WAITING))
@@ -160,7 +188,8 @@ def free_abandoned() -> int:
     freed = 0
     for part in Part.objects.filter(state=State.RUNNING).order_by().only("run", "number", "epoch", "owner", "attempts"):
         if owners.is_gone(part.owner):
-            with transaction.atomic():
+            end_sessions([part])
+            with brief():
                 if part.attempts <= 1:
                     is_freed = bool(owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None))
                 else:

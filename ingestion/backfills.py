@@ -9,6 +9,7 @@ from ingestion import division, feeds, hosts, runs, sqlstates, turns, waking
 from ingestion.errors import ConfigurationError, RunFailed
 from ingestion.models import FeedState, Run, Trigger
 from ingestion.parts import Periods
+from ingestion.transactions import brief
 
 
 def request(name: str, start: datetime, end: datetime, *, by: str = "") -> tuple[Run, bool]:
@@ -32,7 +33,7 @@ def request(name: str, start: datetime, end: datetime, *, by: str = "") -> tuple
     state, _ = FeedState.objects.get_or_create(name=name)
     while True:
         try:
-            with transaction.atomic():
+            with brief():
                 run = Run.objects.create(
                     feed=state,
                     group=feed.group,

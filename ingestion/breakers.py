@@ -15,13 +15,13 @@ from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 
 from ingestion import waits
 from ingestion.errors import Blame, WrongState
 from ingestion.models import Host, Part, Run, State
+from ingestion.transactions import brief
 
 log = structlog.get_logger(__name__)
 
@@ -145,7 +145,7 @@ def _prolong(host: Host, reason: str) -> datetime:
 
 
 def _close(name: str, *, by: str = "") -> bool:
-    with transaction.atomic():
+    with brief():
         host = _locked(Host.objects.filter(name=name, failures__gt=0))
         if host is None or (by and host.opened_at is None):
             return False

@@ -33,6 +33,7 @@ from ingestion.models import ENDED, Part, Run, State
 from ingestion.preparation import Prepared
 from ingestion.signals import chunk_committed
 from ingestion.skipping import Recollection
+from ingestion.transactions import brief
 from ingestion.types import Counts, Rejection
 from ingestion.writing import Writer, check_reject_limit
 
@@ -77,7 +78,8 @@ def load(
             if failure is None or not _is_committed(chunk, part, connections[using]):
                 with transaction.atomic(using=using), connections[using].cursor() as cursor:
                     # A caller's transaction is that of a dry run, which stays open while pages are fetched.
-                    loaders.prepare_transaction(cursor, waits_for_network=joins, is_durable=joins)
+                    name = attempts.session_name(part)
+                    loaders.prepare_transaction(cursor, waits_for_network=joins, is_durable=joins, name=name)
                     committed = _load(chunk, part, plan, differences, memory)
             break
         except (DatabaseError, InterfaceError) as error:
@@ -112,7 +114,7 @@ def _is_committed(chunk: Chunk, part: Part, connection: BaseDatabaseWrapper) -> 
         django.db.OperationalError: still not now.
     """
     connection.close_if_unusable_or_obsolete()
-    with transaction.atomic():
+    with brief():
         # The lock waits for a server that has received COMMIT and is not done with it.
         locked = Part.objects.select_for_update(no_key=True).order_by().filter(pk=part.pk, epoch=part.epoch)
         found = locked.values_list("cursor", "state").first()

@@ -1,12 +1,12 @@
 """How a process takes a part over, when that is due and lacks nothing. No network, no Celery."""
 
-from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from ingestion import attempts, breakers, exclusion, hosts, owners, runs, turns, waking
 from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
 from ingestion.models import ACTIVE, TURN, Attempt, FeedState, Outcome, Part, Run, State, Trigger
+from ingestion.transactions import brief
 
 
 def claim(part_id: int, *, now: bool = False) -> Part:
@@ -28,18 +28,16 @@ def claim(part_id: int, *, now: bool = False) -> Part:
 
 def _claim(part_id: int, *, now: bool) -> Part:
     allowed = waking.claimable() | Q(state=State.WAITING, next_attempt_at__isnull=False) if now else waking.claimable()
-    with transaction.atomic():
+    with brief():
         # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
         free = Part.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).filter(allowed, pk=part_id)
         # With its run, not by values: for those Django locks the run as well.
         part = free.order_by().select_related("run__feed").first()
         if part is None:
             raise PartTaken(f"part {part_id} is not due or somebody else advances it")
-        if now:
-            return _take(part_id)
-        why = _held_up(part)
+        why = None if now else _held_up(part)
         if why is None:
-            return _take(part_id)
+            return _take(part)
     raise PartTaken(f"part {part_id} waits for {why}")
 
 
@@ -55,8 +53,9 @@ def _held_up(part: Part) -> str | None:
     return None
 
 
-def _take(part_id: int) -> Part:
-    Part.objects.filter(pk=part_id).update(
+def _take(part: Part) -> Part:
+    attempts.end_sessions([part])
+    Part.objects.filter(pk=part.pk).update(
         state=State.RUNNING,
         epoch=F("epoch") + 1,
         owner=owners.current(),
@@ -66,11 +65,11 @@ def _take(part_id: int) -> Part:
         waiting_for="",
         gave_turn=False,
     )
-    part = Part.objects.select_related("run__feed").get(pk=part_id)
-    exclusion.enter(part.run)
-    attempts.close([part_id], Outcome.LOST)
-    Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
-    return part
+    taken = Part.objects.select_related("run__feed").get(pk=part.pk)
+    exclusion.enter(taken.run)
+    attempts.close([taken.pk], Outcome.LOST)
+    Attempt.objects.create(part=taken, epoch=taken.epoch, owner=taken.owner, worker=owners.worker())
+    return taken
 
 
 def claim_next(run_id: int) -> Part | None:
@@ -93,7 +92,7 @@ def request_and_claim(name: str, *, trigger: Trigger, by: str = "", limit: int |
         ConfigurationError: there is no such feed.
     """
     attempts.free_abandoned()
-    with transaction.atomic():
+    with brief():
         run, _ = runs.request(name, trigger=trigger, by=by, limit=limit, wake_workers=False)
         active = run.parts.filter(state__in=ACTIVE).exclude(turns.HELD).order_by("number")
         part = active.filter(state=State.RUNNING, leased_until__gte=Now()).first() or active.first()

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from ingestion import attempts, endings, feeds, loaders, runs, sqlstates, turns, waking
 from ingestion.errors import AlreadyRunning, WrongState
 from ingestion.models import ACTIVE, ENDED, TURN, Memory, Outcome, Part, Run, State, Trigger
+from ingestion.transactions import brief
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +37,8 @@ def cancel(run_id: int, *, by: str = "") -> Run:
     gives_up_at = time.monotonic() + PATIENCE.total_seconds()
     while True:
         try:
-            with transaction.atomic():
-                run, was_active = _cancel(run_id, f"cancelled by {by}" if by else "cancelled")
+            with brief():
+                run, taken = _cancel(run_id, f"cancelled by {by}" if by else "cancelled")
         except OperationalError as error:
             if sqlstates.sqlstate(error) != sqlstates.LOCK_NOT_AVAILABLE:
                 raise
@@ -46,18 +47,21 @@ def cancel(run_id: int, *, by: str = "") -> Run:
             _stop_finish(run_id)
             time.sleep(PAUSE.total_seconds())
         else:
-            if was_active:
+            if taken is not None:
+                # Now that they cannot go on: a session that is ended is begun again.
+                attempts.end_sessions(taken)
                 log.info("run cancelled", feed=run.feed.name, run=run.pk, by=by)
             return run
 
 
-def _cancel(run_id: int, error: str) -> tuple[Run, bool]:
+def _cancel(run_id: int, error: str) -> tuple[Run, list[Part] | None]:
+    """Return the run, and the parts as they were; None when it had been cancelled before."""
     # Nobody is waited for: a commit that is under way has locked a part and then wants the run, a finish the run first.
     active = Part.objects.filter(run=run_id, state__in=ACTIVE)
-    parts = list(active.select_for_update(nowait=True, no_key=True).order_by("pk").values_list("pk", flat=True))
+    parts = list(active.select_for_update(nowait=True, no_key=True).order_by("pk").only("pk", "epoch", "owner"))
     run = _locked(run_id, nowait=True)
     if run.state == State.CANCELLED:
-        return run, False
+        return run, None
     if run.state in ENDED:
         raise WrongState(f"run {run.pk} of {run.feed} has ended already: {run.state}")
     active.update(
@@ -68,14 +72,15 @@ def _cancel(run_id: int, error: str) -> tuple[Run, bool]:
         next_attempt_at=None,
         waiting_for="",
     )
-    attempts.close(parts, Outcome.CANCELLED, error)
+    attempts.close([part.pk for part in parts], Outcome.CANCELLED, error)
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED, finished_at=Now(), error=error)
-    return _locked(run_id), True
+    return _locked(run_id), parts
 
 
 def _stop_finish(run_id: int) -> None:
+    owned = Part.objects.filter(run=run_id, state=State.RUNNING).order_by().only("pk", "epoch", "owner")
     with connection.cursor() as cursor:
-        if loaders.stop_finish(cursor, run_id):
+        if loaders.stop_finish(cursor, [attempts.session_name(part) for part in owned]):
             log.info("stopped the end of a run", run=run_id)
 
 
@@ -89,7 +94,7 @@ def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:
         ConfigurationError: there is no such feed any more.
     """
     try:
-        with transaction.atomic():
+        with brief():
             run = _resume(run_id, by)
     except IntegrityError as error:
         if (constraint := sqlstates.constraint(error)) not in (runs.ONE_ACTIVE, runs.ONE_BACKFILL):

@@ -27,6 +27,7 @@ from ingestion.prefetch import END, End, Prefetcher
 from ingestion.preparation import MOST_REJECTS, Prepared, Preparer
 from ingestion.remembering import tidy
 from ingestion.skipping import Recollection
+from ingestion.transactions import brief
 from ingestion.types import Page
 from ingestion.writing import reasons
 
@@ -195,7 +196,7 @@ def _next_page(ahead: Prefetcher[Prepared], lease: Lease) -> Prepared | End | No
 
 def _fail(part: Part, error: str, drift: Sequence[Change] = ()) -> State:
     log.warning("run failed", error=error)
-    with transaction.atomic():
+    with brief():
         attempts.end(part, State.FAILED, error=error)
         sightings.record_failed(part, drift)
     return State.FAILED
@@ -259,7 +260,7 @@ def run_here(  # noqa: PLR0913 - the options of the command, by keyword
         ConfigurationError: there is no such feed.
     """
     if not dry_run:
-        with transaction.atomic():
+        with brief():
             part = claims.request_and_claim(name, trigger=Trigger.COMMAND, by=getpass.getuser(), limit=limit)
             _allow(part.run, confirm_deletes=confirm_deletes, accept_drift=accept_drift, full=full)
         _advance_all(part)

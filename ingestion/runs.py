@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from ingestion import feeds, hosts, sqlstates, waking
 from ingestion.models import ACTIVE, FeedState, Part, Run, Trigger
+from ingestion.transactions import brief
 from ingestion.types import Share
 
 # The constraint that makes the second of two triggers find the run of the first.
@@ -53,7 +54,7 @@ def request(  # noqa: PLR0913 - what somebody may wish for a run, by keyword
     feed, _ = FeedState.objects.get_or_create(name=name)
     while True:
         try:
-            with transaction.atomic():
+            with brief():
                 run = Run.objects.create(
                     feed=feed, group=group, host=host, trigger=trigger, requested_by=by, limit=limit, full=full
                 )

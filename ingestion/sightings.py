@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
-from django.db import transaction
 
 from ingestion import drift
 from ingestion.drift import Change, Shape, Watch
 from ingestion.errors import RunFailed
 from ingestion.feeds import Feed
 from ingestion.models import FeedState, Part, Run, State
+from ingestion.transactions import brief
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ def record(run: Run, found: Iterable[Change]) -> None:
 
 def record_failed(part: Part, found: Iterable[Change]) -> None:
     """Note on a run that failed what its uncommitted pages had; none of it becomes known."""
-    with transaction.atomic():
+    with brief():
         record(Run.objects.select_for_update().get(pk=part.run_id), found)
 
 

@@ -131,9 +131,10 @@ def recollect(part: Part, plan: Plan, source: Source | None) -> Recollection | N
 
 def _open(part: Part, plan: Plan, definition: str) -> Memory | None:
     """Return the memory of the part's run, made with its first slice; None when it cannot have one any more."""
+    # A caller's transaction is that of a dry run, which stays open while pages are fetched.
+    joins = connections[plan.using].in_atomic_block
     with transaction.atomic(), connections[plan.using].cursor() as cursor:
-        # It may be the transaction of a dry run.
-        loaders.prepare_transaction(cursor, waits_for_network=True)
+        loaders.prepare_transaction(cursor, waits_for_network=joins)
         table = None
         if not Memory.objects.filter(run=part.run_id).exists() and part.run.first_commit_at is None:
             # Before the lock: a big table takes a while, and whoever cancels the run needs its row.

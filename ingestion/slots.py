@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from ingestion import feeds, runs, sqlstates
 from ingestion.models import FeedState, Slot, Trigger
+from ingestion.transactions import brief
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ def start(name: str, slot: str, *, due_at: datetime, now: datetime) -> bool:
     """
     feed = feeds.get(name)
     state, _ = FeedState.objects.get_or_create(name=name)
-    with transaction.atomic():
+    with brief():
         try:
             with transaction.atomic():
                 taken = Slot.objects.create(feed=state, name=slot)

@@ -16,6 +16,7 @@ from ingestion.errors import PartTaken
 from ingestion.http import traces
 from ingestion.http.traces import Collector, Trace, Traces
 from ingestion.models import Part, RunTraces
+from ingestion.transactions import brief
 from ingestion.types import Page
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ def _placed(pages: Iterator[Page], collector: Collector) -> Iterator[Page]:
 def _keep_last(part: Part, collector: Collector) -> None:
     collector.place(None)
     try:
-        with transaction.atomic():
+        with brief():
             _keep(part.run_id, collector)
     except (DatabaseError, InterfaceError) as error:
         log.debug("traces were not kept", error=type(error).__name__)

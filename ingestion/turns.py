@@ -10,11 +10,11 @@ another part is claimed.
 from collections.abc import Sequence
 from typing import Final
 
-from django.db import transaction
 from django.db.models import Q
 
 from ingestion.errors import PartTaken
 from ingestion.models import ACTIVE, TURN, Part, Run, State
+from ingestion.transactions import brief
 from ingestion.types import Share
 
 # Rows of one INSERT.
@@ -34,7 +34,7 @@ def divide(part: Part, shares: Sequence[Share], *, at_once: int) -> list[int]:
     Raises:
         PartTaken: somebody else took the part over, and may have divided the run.
     """
-    with transaction.atomic():
+    with brief():
         mine = Part.objects.filter(pk=part.pk, epoch=part.epoch, state=State.RUNNING, share__isnull=True)
         if not mine.update(share=shares[0]):
             raise PartTaken(f"{part} was taken over")
@@ -87,7 +87,7 @@ def end_unread(part: Part) -> None:
     Raises:
         PartTaken: somebody else took the part over.
     """
-    with transaction.atomic():
+    with brief():
         if not Part.objects.filter(pk=part.pk, epoch=part.epoch, state=State.RUNNING).exists():
             raise PartTaken(f"{part} was taken over")
         waiting = Part.objects.filter(run=part.run_id, state__in=(State.QUEUED, State.WAITING), cursor=None)

@@ -6,13 +6,13 @@ from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
 from ingestion import exclusion
 from ingestion.models import Part, Run, State
+from ingestion.transactions import brief
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ def due_parts(*, beside: int | None = None, again: bool = True) -> list[int]:
     """
     wanted = Part.objects.all() if beside is None else _beside(beside)
     longest_first = F("woken_at").asc(nulls_first=True)
-    with transaction.atomic():
+    with brief():
         due_now = _due(wanted, again=again).filter(exclusion.admitted())
         # Without a join, whose other rows would be locked as well: a run's is locked with each commit of a chunk.
         locked = _due(Part.objects.filter(pk__in=due_now.values("pk")), again=again)

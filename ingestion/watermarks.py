@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -23,6 +22,7 @@ from ingestion.gauging import Mark
 from ingestion.incremental import Incremental
 from ingestion.models import FeedState, Part, Run, State, Trigger, WatermarkMove
 from ingestion.preparation import Prepared
+from ingestion.transactions import brief
 from ingestion.types import Rejection
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ def begin(part: Part, feed: Feed) -> Mark | None:
 
 
 def _begin(run_id: int, declared: Incremental) -> dict[str, Any]:
-    with transaction.atomic():
+    with brief():
         run = Run.objects.select_for_update(no_key=True).get(pk=run_id)
         if not run.watermark and run.first_commit_at is None:
             state = FeedState.objects.get(pk=run.feed_id)
@@ -154,7 +154,7 @@ def move(name: str, watermark: Mark | None, *, by: str, reason: str) -> Watermar
     if isinstance(watermark, datetime) and watermark > timezone.now():
         raise ConfigurationError(f"{watermark.isoformat()} is in the future: what changes until then would be missed")
     after = None if watermark is None else declared.to_json(watermark)
-    with transaction.atomic():
+    with brief():
         FeedState.objects.get_or_create(name=name)
         state = FeedState.objects.select_for_update(no_key=True).get(name=name)
         done = WatermarkMove.objects.create(

@@ -1,6 +1,7 @@
 """Lines of COPY text into tables: the SQL of staging, merging and deleting. The caller owns the transaction."""
 
 from ingestion.loaders.copying import (
+    IDLE_TIMEOUT,
     append,
     check_constraints,
     copy,
@@ -13,7 +14,7 @@ from ingestion.loaders.history import Versions
 from ingestion.loaders.imprints import Imprint, report_writes, take_imprint
 from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
 from ingestion.loaders.modes import Appending, FinishingMode, Mirroring, Mode, Replacing, Upserting, Versioning
-from ingestion.loaders.sessions import name_finish, stop_finish
+from ingestion.loaders.sessions import end_sessions, name_finish, stop_finish
 from ingestion.loaders.tables import (
     Cursor,
     Difference,
@@ -29,6 +30,7 @@ from ingestion.loaders.upserting import upsert
 from ingestion.loaders.vanishing import Mark, Scope, drop_tables, left_behind
 
 __all__ = [
+    "IDLE_TIMEOUT",
     "Appending",
     "Cursor",
     "Difference",
@@ -57,6 +59,7 @@ __all__ = [
     "copy",
     "create",
     "drop_tables",
+    "end_sessions",
     "find",
     "left_behind",
     "make_durable",

@@ -23,7 +23,9 @@ IDLE_TIMEOUT = "15s"
 WORK_MEM = "64MB"
 
 
-def prepare_transaction(cursor: Cursor, *, waits_for_network: bool, is_durable: bool = True) -> None:
+def prepare_transaction(
+    cursor: Cursor, *, waits_for_network: bool, is_durable: bool = True, name: str | None = None
+) -> None:
     """Bound the waits of the current transaction, and give it the memory for a chunk.
 
     Note [Durable]: a chunk that is not a part's last one does not wait for the disk. A crash of the server may take the
@@ -34,12 +36,15 @@ def prepare_transaction(cursor: Cursor, *, waits_for_network: bool, is_durable: 
     Args:
         waits_for_network: it may be idle between two chunks for as long as a page takes.
         is_durable: COMMIT waits for the disk.
+        name: what the session is found by while the transaction lasts; see `sessions`.
     """
     settings = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT, "work_mem": WORK_MEM}
     if not waits_for_network:
         settings["idle_in_transaction_session_timeout"] = IDLE_TIMEOUT
     if not is_durable:
         settings["synchronous_commit"] = "off"
+    if name is not None:
+        settings["application_name"] = name
     set_local(cursor, settings)
 
 

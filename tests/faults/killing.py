@@ -1,6 +1,7 @@
 """Processes killed, stopped and continued: faults 1, 2, 5 and 7."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -9,13 +10,15 @@ from collections.abc import Callable
 
 from tests.faults.catalogue import Trial, case
 from tests.faults.proxy import Proxy
-from tests.faults.surroundings import RECORDS, Surroundings, Worker, last, until_gone
+from tests.faults.surroundings import RECORDS, Surroundings, Worker, last, signal_all, until_gone
 from tests.processes import wait_until
 
 # A run goes on within this time, whatever was killed: FAULTS 1 and 2.
 RECOVERY_SECONDS = 30
 # What the feeds may have received and not committed, in pages of 100 records: what a kill costs at most.
 CHUNK_PAGES = 5
+# Records of the feed whose chunks are big: eight of them.
+BULK = 40_000
 # What nobody should have to wait for after an orderly end.
 LEASE_SECONDS = 20
 # Where a process dies: while fetching, in the COPY, around the COMMIT, and before the message is acknowledged.
@@ -171,6 +174,37 @@ def _stopped_in_the_copy(trial: Trial) -> None:
     zombie(trial, "copying")
 
 
+@case(5, quick=1)
+def _stopped_while_sending(trial: Trial) -> None:
+    """Pool child stopped in the COPY, its new keys sent and locked, until its run has ended, then continued."""
+    zombie(trial, "sending", feed="bulky", records=BULK, stays=True)
+
+
+@case(5, is_random=True)
+def _stopped_at_random(trial: Trial) -> None:
+    """Pool child stopped at random instants, its lease over at once, continued when the run has ended."""
+    around, left = trial.around, trial.strikes
+    with around.workers(2) as workers:
+        while left:
+            around.fresh(bulky=BULK)
+            run = trial.trigger("bulky")
+            # The instant of the strike.
+            time.sleep(trial.chance.uniform(0, 1.5))
+            if (owner := owner_of(around, workers)) is None:
+                around.verdict(run)
+                continue
+            left -= 1
+            frozen = owner.children()
+            signal_all(frozen, signal.SIGSTOP)
+            # Without 20 s of waiting for it.
+            around.query("UPDATE ingestion_part SET leased_until = now() - interval '1 s' WHERE state = 'running'")
+            trial.recovered.append(around.recovery_seconds(run))
+            wait_until(functools.partial(around.has_ended, run), what="the end of the run")
+            signal_all(frozen, signal.SIGCONT)
+            around.verdict(run)
+    assert max(trial.recovered) < RECOVERY_SECONDS
+
+
 @case(5)
 def _stopped_while_fetching(trial: Trial) -> None:
     """Pool child stopped while fetching until its part was taken over, then continued."""
@@ -183,11 +217,12 @@ def _stopped_before_commit(trial: Trial) -> None:
     zombie(trial, "committing")
 
 
-def zombie(trial: Trial, place: str) -> None:
+def zombie(trial: Trial, place: str, *, feed: str = "alpha", records: int = RECORDS, stays: bool = False) -> None:
+    """Stop a child at a place until its part was taken over, or with `stays` until its run has ended."""
     around = trial.around
-    around.fresh()
+    around.fresh(**{feed: records})
     with around.workers(2):
-        run = trial.trigger()
+        run = trial.trigger(feed)
         around.wait_for(run)
         until_gone(around.arm(place, "stop"))
         [(owner, epoch)] = around.query("SELECT owner, epoch FROM ingestion_part WHERE run_id = %s", run)
@@ -197,6 +232,8 @@ def zombie(trial: Trial, place: str) -> None:
         wait_until(lambda: around.query(taken, run, epoch, owner), seconds=90, what="the takeover")
         trial.recovered.append(time.monotonic() - began)
         before = around.read(run)
+        if stays:
+            wait_until(lambda: around.has_ended(run), what="the end of the run")
         os.kill(pid, signal.SIGCONT)
         around.verdict(run, seconds=120)
         trial.notes.append(f"taken over at {before} records")

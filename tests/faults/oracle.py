@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # Feeds that have a table of their own.
-TABLES = {"replaced": "faults_replaced"}
+TABLES = {"replaced": "faults_replaced", "bulky": "faults_numbered"}
 # How long what ends by itself may take: a session that is being closed, a message on its way.
 PATIENCE_SECONDS = 15.0
 
@@ -106,7 +106,7 @@ def check_runs(around: "Surroundings") -> None:
         is_all = read > total if name in around.again else read == total
         demand(4, is_all, f"run {run} read {read} of {total} records")
     [(inserted,)] = around.query("SELECT coalesce(sum(inserted - deleted), 0) FROM ingestion_run")
-    [(stored,)] = around.query("SELECT (SELECT count(*) FROM faults_record) + (SELECT count(*) FROM faults_replaced)")
+    stored = sum(around.query(f"SELECT count(*) FROM {table}")[0][0] for table in ("faults_record", *TABLES.values()))
     demand(4, inserted == stored, f"{inserted} rows were counted, {stored} are stored")
 
 

@@ -160,7 +160,8 @@ class Surroundings:
         for point in self.points.iterdir():
             point.unlink()
         self.pages.write_text("")
-        self.query("TRUNCATE faults_record, faults_replaced, ingestion_run, ingestion_part, ingestion_reject CASCADE")
+        self.query("TRUNCATE faults_record, faults_replaced, faults_numbered")
+        self.query("TRUNCATE ingestion_run, ingestion_part, ingestion_reject CASCADE")
         self.broker.client.flushall()
 
     def trigger(self, feed: str = "alpha") -> int:

@@ -10,9 +10,9 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 def test_a_run_comes_by_every_point(around):
     """All but beat's and the one of OAuth, which cases of their own wait for."""
-    around.fresh(alpha=1_000)
+    around.fresh(bulky=5_000)
     with around.workers():
         armed = [around.arm(point, "hang 0") for point in PLACES if point not in ("slot-started", "refreshed")]
-        around.verdict(around.trigger())
+        around.verdict(around.trigger("bulky"))
         for point in armed:
             until_gone(point, seconds=1)

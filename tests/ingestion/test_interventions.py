@@ -155,10 +155,13 @@ SLOW = (
 )
 
 
-def finishes(run_id) -> bool:
+def finishes(part_id) -> bool:
     with connection.cursor() as cursor:
-        named = [f"ingestion finishes run {run_id}"]
-        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event = 'PgSleep'", named)
+        cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND wait_event = 'PgSleep'"
+            " AND datname = current_database()",
+            [f"ingestion % part {part_id} finishes"],
+        )
         return bool(cursor.fetchall())
 
 
@@ -181,7 +184,7 @@ def test_cancel_stops_a_run_that_deletes_for_long_and_resume_finishes_it(catalog
         cursor.execute(SLOW.replace("{table}", model._meta.db_table))
     worker = threading.Thread(target=advance)
     worker.start()
-    wait_until(lambda: finishes(part.run_id), what="the delete")
+    wait_until(lambda: finishes(part.pk), what="the delete")
     asked_at = time.monotonic()
     run = interventions.cancel(part.run_id, by="ada")
     assert time.monotonic() - asked_at < DELETE_SECONDS / 4
@@ -189,7 +192,7 @@ def test_cancel_stops_a_run_that_deletes_for_long_and_resume_finishes_it(catalog
     assert isinstance(left[0], PartTaken)
     assert (run.state, run.error, run.deleted) == ("cancelled", "cancelled by ada", 0)
     assert rows(model, "code") == [1, 2, 3]
-    assert not finishes(part.run_id)
+    assert not finishes(part.pk)
     with connection.cursor() as cursor:
         cursor.execute("DROP FUNCTION nap CASCADE")
     interventions.resume(part.run_id, by="ada")

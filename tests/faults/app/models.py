@@ -1,4 +1,4 @@
-"""The target table of the fault tests."""
+"""The target tables of the fault tests."""
 
 from django.db import models
 
@@ -33,3 +33,11 @@ class Replaced(Served):
     class Meta:
         db_table = "faults_replaced"
         constraints = (models.UniqueConstraint(fields=("source", "number"), name="faults_replaced_key"),)
+
+
+class Numbered(Served):
+    """A row of a table whose key is one column: chunks of new keys go straight into it."""
+
+    class Meta:
+        db_table = "faults_numbered"
+        constraints = (models.UniqueConstraint(fields=("number",), name="faults_numbered_key"),)

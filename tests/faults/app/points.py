@@ -14,15 +14,18 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 
 import structlog
 
-# Where each point is: module, function (or class and method), and whether it comes before or after the call.
-PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
+# Where each point is: module, function (or class and method), and whether it comes before or after the call, or only
+# after the later calls of one object's method.
+PLACES: Final[dict[str, tuple[str, str, Literal["before", "after", "later"]]]] = {
     "claimed": ("ingestion.claims", "claim", "after"),
     "fetching": ("ingestion.http.client", "Client.request", "before"),
     "fetched": ("ingestion.http.client", "Client.request", "after"),
     "copying": ("ingestion.streams", "StringIteratorIO.read", "after"),
+    "sending": ("ingestion.streams", "StringIteratorIO.read", "later"),
     "copied": ("ingestion.ledger", "commit", "before"),
     "committing": ("ingestion.ledger", "commit", "after"),
     "committed": ("ingestion.chunks", "load", "after"),
@@ -31,7 +34,8 @@ PLACES: Final[dict[str, tuple[str, str, Literal["before", "after"]]]] = {
     "refreshed": ("ingestion.auth.oauth", "_asked", "after"),
     "acknowledging": ("ingestion.pipeline", "advance", "after"),
 }
-
+# By then the server has lines of the stream, and locks their keys: psycopg2 sends what it read when it reads again.
+LATER: Final = 3
 
 _swollen: list[bytes] = []
 
@@ -50,12 +54,16 @@ def sleep_in_a_select() -> None:
 
 
 def _watched(function: Callable[..., Any], file: Path, when: str) -> Callable[..., Any]:
+    calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
     @functools.wraps(function)
     def watched(*args: Any, **kwargs: Any) -> Any:
         if when == "before":
             _look(file)
         returned = function(*args, **kwargs)
-        if when == "after":
+        if when == "later":
+            calls[args[0]] = calls.get(args[0], 0) + 1
+        if when == "after" or (when == "later" and calls[args[0]] >= LATER):
             _look(file)
         return returned
 
