@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import F, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
-from ingestion import breakers, loaders, owners, turns, waits
+from ingestion import breakers, loaders, owners, sqlstates, turns, waits
 from ingestion.errors import Blame, PartTaken
 from ingestion.models import ACTIVE, Attempt, Outcome, Part, Run, State
 from ingestion.transactions import brief
@@ -46,12 +46,12 @@ def end_sessions(parts: Sequence[Part]) -> None:
     For parts that are taken from their owners: one that was frozen in the middle of a COPY would keep the keys it has
     sent locked for as long as it is frozen, and a statement goes on on the server when its owner was killed.
     """
-    names = [session_name(part) for part in parts if part.owner]
-    if not names:
+    owned = [part for part in parts if part.owner]
+    if not owned:
         return
     with connection.cursor() as cursor:
-        if ended := loaders.end_sessions(cursor, names):
-            log.info("ended the session of an owner before", parts=[part.pk for part in parts], sessions=ended)
+        if ended := loaders.end_sessions(cursor, [session_name(part) for part in owned]):
+            log.info("ended the session of an owner before", parts=[part.pk for part in owned], sessions=ended)
 
 
 def renew(part: Part) -> None:
@@ -188,15 +188,22 @@ def free_abandoned() -> int:
     freed = 0
     for part in Part.objects.filter(state=State.RUNNING).order_by().only("run", "number", "epoch", "owner", "attempts"):
         if owners.is_gone(part.owner):
-            end_sessions([part])
-            with brief():
-                if part.attempts <= 1:
-                    is_freed = bool(owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None))
-                else:
-                    is_freed = _wait(
-                        part, Now() + _backoff(part.attempts - 1), f"process lost {part.attempts} times in a row"
-                    )
-                if is_freed:
-                    close([part.pk], Outcome.LOST)
-                freed += is_freed
+            try:
+                freed += _free(part)
+            except OperationalError as error:
+                # Another part of the run is at work with the run's row locked: the next dispatch tries again.
+                if sqlstates.sqlstate(error) != sqlstates.LOCK_NOT_AVAILABLE:
+                    raise
     return freed
+
+
+def _free(part: Part) -> bool:
+    end_sessions([part])
+    with brief(lock_timeout=loaders.LOCK_TIMEOUT):
+        if part.attempts <= 1:
+            is_freed = bool(owned(part).update(state=State.QUEUED, owner="", leased_until=None, woken_at=None))
+        else:
+            is_freed = _wait(part, Now() + _backoff(part.attempts - 1), f"process lost {part.attempts} times in a row")
+        if is_freed:
+            close([part.pk], Outcome.LOST)
+    return is_freed

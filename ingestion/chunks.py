@@ -77,7 +77,7 @@ def load(
             # Never again before it is known that the last try left nothing.
             if failure is None or not _is_committed(chunk, part, connections[using]):
                 with transaction.atomic(using=using), connections[using].cursor() as cursor:
-                    # A caller's transaction is that of a dry run, which stays open while pages are fetched.
+                    # A caller's transaction may be a dry run's, which stays open while pages are fetched.
                     name = attempts.session_name(part)
                     loaders.prepare_transaction(cursor, waits_for_network=joins, is_durable=joins, name=name)
                     committed = _load(chunk, part, plan, differences, memory)
@@ -121,6 +121,8 @@ def _is_committed(chunk: Chunk, part: Part, connection: BaseDatabaseWrapper) -> 
         if found is not None and found[0] == chunk.following and (found[1] in ENDED) == (chunk.following is None):
             log.info("the reply to COMMIT was lost, the commit was not")
             return True
+        # The connection may have broken unheard by the server, which would keep what the chunk has locked.
+        attempts.end_sessions([part])
         attempts.renew(part)
     return False
 

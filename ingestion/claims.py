@@ -1,9 +1,10 @@
 """How a process takes a part over, when that is due and lacks nothing. No network, no Celery."""
 
+from django.db import OperationalError
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from ingestion import attempts, breakers, exclusion, hosts, owners, runs, turns, waking
+from ingestion import attempts, breakers, exclusion, hosts, loaders, owners, runs, sqlstates, turns, waking
 from ingestion.errors import AlreadyRunning, GroupBusy, PartTaken
 from ingestion.models import ACTIVE, TURN, Attempt, FeedState, Outcome, Part, Run, State, Trigger
 from ingestion.transactions import brief
@@ -24,20 +25,26 @@ def claim(part_id: int, *, now: bool = False) -> Part:
     except GroupBusy as busy:
         exclusion.note(part_id, str(busy))
         raise
+    except OperationalError as error:
+        if sqlstates.sqlstate(error) != sqlstates.LOCK_NOT_AVAILABLE:
+            raise
+        raise PartTaken(f"part {part_id} waits for somebody who has its run or its host locked") from error
 
 
 def _claim(part_id: int, *, now: bool) -> Part:
     allowed = waking.claimable() | Q(state=State.WAITING, next_attempt_at__isnull=False) if now else waking.claimable()
-    with brief():
+    with brief(lock_timeout=loaders.LOCK_TIMEOUT):
         # A row that is locked belongs to the transaction of a chunk, whatever its lease says.
         free = Part.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).filter(allowed, pk=part_id)
         # With its run, not by values: for those Django locks the run as well.
         part = free.order_by().select_related("run__feed").first()
         if part is None:
             raise PartTaken(f"part {part_id} is not due or somebody else advances it")
+        # Before anything that waits for a lock: an owner whose lease has ended may hold it.
+        attempts.end_sessions([part])
         why = None if now else _held_up(part)
         if why is None:
-            return _take(part)
+            return _take(part_id)
     raise PartTaken(f"part {part_id} waits for {why}")
 
 
@@ -53,9 +60,8 @@ def _held_up(part: Part) -> str | None:
     return None
 
 
-def _take(part: Part) -> Part:
-    attempts.end_sessions([part])
-    Part.objects.filter(pk=part.pk).update(
+def _take(part_id: int) -> Part:
+    Part.objects.filter(pk=part_id).update(
         state=State.RUNNING,
         epoch=F("epoch") + 1,
         owner=owners.current(),
@@ -65,11 +71,11 @@ def _take(part: Part) -> Part:
         waiting_for="",
         gave_turn=False,
     )
-    taken = Part.objects.select_related("run__feed").get(pk=part.pk)
-    exclusion.enter(taken.run)
-    attempts.close([taken.pk], Outcome.LOST)
-    Attempt.objects.create(part=taken, epoch=taken.epoch, owner=taken.owner, worker=owners.worker())
-    return taken
+    part = Part.objects.select_related("run__feed").get(pk=part_id)
+    exclusion.enter(part.run)
+    attempts.close([part_id], Outcome.LOST)
+    Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
+    return part
 
 
 def claim_next(run_id: int) -> Part | None:

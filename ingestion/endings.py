@@ -111,7 +111,6 @@ def finish(cursor: Any, part: Part, plan: Plan, counts: Counts, wanted: Wanted) 
             raise RunFailed("delete_guard", "the run has not read the source to its end; nothing was replaced")
         mode.discard(cursor, tables)
         return Ending()
-    loaders.name_finish(cursor)
     try:
         with transaction.atomic(using=plan.using):
             missing = mode.missing(cursor, tables, inserted=run.inserted + counts.inserted)

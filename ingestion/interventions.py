@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 # How long a cancel tries to find the run between two commits; somebody waits in front of the admin.
 PATIENCE: Final = timedelta(seconds=5)
 PAUSE: Final = timedelta(seconds=0.05)
+# How long a commit is waited for before its session is ended, as that of a finish, or of a process that was frozen.
+POLITE: Final = timedelta(seconds=0.5)
 # Runs that do not read all that there is.
 PARTIAL: Final = (Trigger.REPLAY, Trigger.BACKFILL)
 
@@ -34,7 +36,7 @@ def cancel(run_id: int, *, by: str = "") -> Run:
     Raises:
         WrongState: there is no such run, it has ended otherwise, or its commit takes too long to be waited for.
     """
-    gives_up_at = time.monotonic() + PATIENCE.total_seconds()
+    asked_at = time.monotonic()
     while True:
         try:
             with brief():
@@ -42,9 +44,11 @@ def cancel(run_id: int, *, by: str = "") -> Run:
         except OperationalError as error:
             if sqlstates.sqlstate(error) != sqlstates.LOCK_NOT_AVAILABLE:
                 raise
-            if time.monotonic() > gives_up_at:
+            waited = time.monotonic() - asked_at
+            if waited > PATIENCE.total_seconds():
                 raise WrongState(f"run {run_id} is finishing: its last chunk is being committed") from error
-            _stop_finish(run_id)
+            if waited > POLITE.total_seconds():
+                attempts.end_sessions(list(Part.objects.filter(run=run_id, state=State.RUNNING).order_by()))
             time.sleep(PAUSE.total_seconds())
         else:
             if taken is not None:
@@ -75,13 +79,6 @@ def _cancel(run_id: int, error: str) -> tuple[Run, list[Part] | None]:
     attempts.close([part.pk for part in parts], Outcome.CANCELLED, error)
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED, finished_at=Now(), error=error)
     return _locked(run_id), parts
-
-
-def _stop_finish(run_id: int) -> None:
-    owned = Part.objects.filter(run=run_id, state=State.RUNNING).order_by().only("pk", "epoch", "owner")
-    with connection.cursor() as cursor:
-        if loaders.stop_finish(cursor, [attempts.session_name(part) for part in owned]):
-            log.info("stopped the end of a run", run=run_id)
 
 
 def resume(run_id: int, *, by: str = "", wake_workers: bool = True) -> Run:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, Final, TextIO
 
 import msgspec
-from django.db import transaction
 from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Length, Now
 
@@ -17,7 +16,8 @@ from ingestion.collecting import Chunk
 from ingestion.errors import AlreadyRunning
 from ingestion.feeds import Plan, RejectLimit
 from ingestion.models import Part, Reject, Resolution, Run, Trigger
-from ingestion.preparation import Preparer
+from ingestion.preparation import Prepared, Preparer
+from ingestion.transactions import brief
 from ingestion.types import Page
 
 # Records replayed together, in one transaction.
@@ -51,19 +51,21 @@ def replay(name: str, rejects: QuerySet[Reject], *, by: str = "") -> Iterator[Ru
     newest = whole.aggregate(pk=Max("pk"))["pk"]
     whole = whole.filter(pk__lte=newest or 0)
     while batch := list(whole.order_by("pk")[:BATCH]):
-        with transaction.atomic():
-            run = _replay(plan, batch, by)
+        records = [msgspec.Raw(bytes(reject.raw)) for reject in batch]
+        page = Page(number=1, records=records, size_bytes=sum(map(len, records)), following=None)
+        # Before the transaction: a feed's own rules may take their time.
+        prepared = Preparer(plan.columns, plan.feed.rules)(page)
+        with brief():
+            run = _replay(plan, batch, prepared, by)
         yield run
 
 
-def _replay(plan: Plan, batch: Sequence[Reject], by: str) -> Run:
+def _replay(plan: Plan, batch: Sequence[Reject], prepared: Prepared, by: str) -> Run:
     run, created = runs.request(plan.feed.name, trigger=Trigger.REPLAY, by=by, wake_workers=False)
     if not created:
         raise AlreadyRunning(f"{runs.already_running(run)}; replay when it has ended")
     part: Part = claims.claim(run.parts.get().pk)
-    records = [msgspec.Raw(bytes(reject.raw)) for reject in batch]
-    page = Page(number=1, records=records, size_bytes=sum(map(len, records)), following=None)
-    chunks.load(Chunk(pages=[Preparer(plan.columns, plan.feed.rules)(page)]), part, plan)
+    chunks.load(Chunk(pages=[prepared]), part, plan)
     Reject.objects.filter(pk__in=[reject.pk for reject in batch]).update(
         resolved_at=Now(), resolution=Resolution.REPLAYED
     )

@@ -13,8 +13,9 @@ LOCK_NOT_AVAILABLE: Final = "55P03"
 # The server became a replica: a new connection may find the one that takes writes.
 READ_ONLY: Final = "25006"
 
-# Gone when tried again: serialization, deadlock, lock and statement timeouts, connection limit, read-only failover.
-_TRANSIENT: Final = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE, "57014", "53300", "25006"})
+# Gone when tried again: serialization, deadlock, lock and statement timeouts, connection limit, read-only failover, a
+# session that was ended because its process paused for too long.
+_TRANSIENT: Final = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE, "57014", "53300", "25006", "25P03"})
 # Whole classes of that kind: connection exceptions, and shutdown or crash of the server.
 _TRANSIENT_CLASSES: Final = ("08", "57P")
 # What one record did: data exceptions, integrity constraint violations, what no index entry or row has room for, and

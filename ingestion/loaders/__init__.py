@@ -2,6 +2,7 @@
 
 from ingestion.loaders.copying import (
     IDLE_TIMEOUT,
+    LOCK_TIMEOUT,
     append,
     check_constraints,
     copy,
@@ -14,7 +15,7 @@ from ingestion.loaders.history import Versions
 from ingestion.loaders.imprints import Imprint, report_writes, take_imprint
 from ingestion.loaders.lookups import Filler, Lookup, Natural, create, find
 from ingestion.loaders.modes import Appending, FinishingMode, Mirroring, Mode, Replacing, Upserting, Versioning
-from ingestion.loaders.sessions import end_sessions, name_finish, stop_finish
+from ingestion.loaders.sessions import end_sessions
 from ingestion.loaders.tables import (
     Cursor,
     Difference,
@@ -31,6 +32,7 @@ from ingestion.loaders.vanishing import Mark, Scope, drop_tables, left_behind
 
 __all__ = [
     "IDLE_TIMEOUT",
+    "LOCK_TIMEOUT",
     "Appending",
     "Cursor",
     "Difference",
@@ -64,11 +66,9 @@ __all__ = [
     "left_behind",
     "make_durable",
     "move_sequence",
-    "name_finish",
     "prepare_transaction",
     "report_writes",
     "set_local",
-    "stop_finish",
     "take_imprint",
     "upsert",
 ]

@@ -190,16 +190,22 @@ def _stopped_at_random(trial: Trial) -> None:
             run = trial.trigger("bulky")
             # The instant of the strike.
             time.sleep(trial.chance.uniform(0, 1.5))
-            if (owner := owner_of(around, workers)) is None:
+            owner = owner_of(around, workers)
+            epoch, frozen = around.epoch(run), owner.children() if owner else []
+            is_struck = signal_all(frozen, signal.SIGSTOP)
+            # What was sent to the database before, a COMMIT maybe, is done there.
+            last(0.2)
+            if not is_struck or around.has_ended(run):
+                signal_all(frozen, signal.SIGCONT)
                 around.verdict(run)
                 continue
             left -= 1
-            frozen = owner.children()
-            signal_all(frozen, signal.SIGSTOP)
+            began = time.monotonic()
             # Without 20 s of waiting for it.
             around.query("UPDATE ingestion_part SET leased_until = now() - interval '1 s' WHERE state = 'running'")
-            trial.recovered.append(around.recovery_seconds(run))
             wait_until(functools.partial(around.has_ended, run), what="the end of the run")
+            trial.recovered.append(time.monotonic() - began)
+            assert around.epoch(run) > epoch, "nobody has taken the part over"
             signal_all(frozen, signal.SIGCONT)
             around.verdict(run)
     assert max(trial.recovered) < RECOVERY_SECONDS

@@ -160,7 +160,7 @@ def finishes(part_id) -> bool:
         cursor.execute(
             "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND wait_event = 'PgSleep'"
             " AND datname = current_database()",
-            [f"ingestion % part {part_id} finishes"],
+            [f"ingestion % part {part_id}"],
         )
         return bool(cursor.fetchall())
 

@@ -1,19 +1,23 @@
 """Taking a part from an owner that is frozen or gone ends its database session, and with it the locks that it holds."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 from psycopg2 import sql
 
 from ingestion import attempts, claims, interventions, loaders, owners, pipeline, runs
-from ingestion.errors import AlreadyRunning
+from ingestion.errors import AlreadyRunning, PartTaken
 from ingestion.feeds import Upsert
-from ingestion.models import Attempt, Part
+from ingestion.models import Attempt, Host, Part, Run
 from ingestion.transactions import brief
 from tests.ingestion.catalog import products, rows
+from tests.ingestion.shop import somebody
 from tests.ingestion.slices import begin
 from tests.processes import wait_until
 
@@ -26,9 +30,9 @@ LINES = 5_000
 class Frozen(threading.Thread):
     """The part's owner in the middle of a COPY: the server has its lines, and gets no more until `wake`."""
 
-    def __init__(self, part: Part, table: str) -> None:
+    def __init__(self, part: Part, table: str, *, locks_run: bool = False) -> None:
         super().__init__(daemon=True)
-        self.part, self.table = part, table
+        self.part, self.table, self.locks_run = part, table, locks_run
         self.error: BaseException | None = None
         self.failure: Exception | None = None
         self.reads = 0
@@ -40,6 +44,9 @@ class Frozen(threading.Thread):
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 loaders.prepare_transaction(cursor, waits_for_network=False, name=attempts.session_name(self.part))
+                if self.locks_run:
+                    # As the first chunk of a run does that has tables of its own.
+                    Run.objects.select_for_update(no_key=True).get(pk=self.part.run_id)
                 loaders.copy(cursor, sql.Identifier(self.table), ("code", "name"), self)
         except OperationalError as failure:
             self.failure = failure
@@ -68,6 +75,18 @@ def part(catalog, model):
     return claims.claim(begin("catalog").parts.get().pk)
 
 
+@contextmanager
+def somebody_locks_the_run() -> Iterator[None]:
+    with somebody() as cursor:
+        cursor.execute("BEGIN; SELECT 1 FROM ingestion_run FOR UPDATE")
+        yield
+
+
+def fails_for_an_hour(host: str) -> None:
+    later = timezone.now() + timedelta(hours=1)
+    Host.objects.create(name=host, failures=3, opened_at=Now(), probe_at=later, reason="503")
+
+
 def is_there(part: Part) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -87,8 +106,20 @@ def test_whoever_takes_over_from_a_frozen_owner_finds_its_keys_free(part, model)
     assert list(outcomes) == ["lost", "succeeded"]
 
 
-def test_a_run_after_a_cancelled_one_finds_the_keys_of_its_frozen_owner_free(part, catalog, model):
-    frozen = Frozen(part, model._meta.db_table)
+def test_a_part_that_may_not_begin_yet_is_taken_from_its_frozen_owner_all_the_same(part, model):
+    fails_for_an_hour("example.org")
+    Run.objects.update(host="example.org")
+    frozen = Frozen(part, model._meta.db_table, locks_run=True)
+    Part.objects.filter(pk=part.pk).update(leased_until=Now() - timedelta(seconds=1))
+    with pytest.raises(PartTaken, match="which fails"):
+        claims.claim(part.pk)
+    assert isinstance(frozen.wake(), OperationalError)
+    assert list(Part.objects.values_list("state", "owner")) == [("waiting", "")]
+
+
+@pytest.mark.parametrize("locks_run", [False, True])
+def test_a_run_after_a_cancelled_one_finds_the_keys_of_its_frozen_owner_free(part, catalog, model, locks_run):
+    frozen = Frozen(part, model._meta.db_table, locks_run=locks_run)
     interventions.cancel(part.run_id, by="ada")
     wait_until(lambda: not is_there(part), seconds=5, what="the end of the session")
     assert pipeline.advance(begin("catalog").parts.get().pk, slice_seconds=60) == "succeeded"
@@ -110,11 +141,38 @@ def test_nobody_ends_the_session_of_an_owner_that_has_its_part_still(part, model
     frozen = Frozen(part, model._meta.db_table)
     attempts.end_sessions([Part(pk=part.pk, epoch=part.epoch - 1, owner=part.owner)])
     attempts.end_sessions([Part(pk=part.pk + 1, epoch=part.epoch, owner=part.owner)])
-    attempts.end_sessions([Part(pk=part.pk, epoch=part.epoch, owner="")])
     with pytest.raises(AlreadyRunning):
         claims.request_and_claim("catalog", trigger="command")
     assert frozen.wake() is None
     assert model.objects.count() == 4 * LINES
+
+
+def test_an_owner_ends_its_own_session_when_the_connection_broke_and_the_server_has_not_heard(part, model, monkeypatch):
+    monkeypatch.setattr(loaders.copying, "LOCK_TIMEOUT", "100ms")
+    unheard = Frozen(part, model._meta.db_table)
+    assert pipeline.advance_claimed(part) == "succeeded"
+    assert isinstance(unheard.wake(), OperationalError)
+    assert rows(model, "code") == [1, 2, 3]
+
+
+def test_a_claim_does_not_wait_for_ever_for_a_run_that_somebody_has_locked(part, monkeypatch):
+    monkeypatch.setattr(loaders, "LOCK_TIMEOUT", "100ms")
+    fails_for_an_hour("example.org")
+    Run.objects.update(host="example.org")
+    Part.objects.filter(pk=part.pk).update(leased_until=Now() - timedelta(seconds=1))
+    with somebody_locks_the_run(), pytest.raises(PartTaken, match="somebody who has its run"):
+        claims.claim(part.pk)
+    with pytest.raises(PartTaken, match="which fails"):
+        claims.claim(part.pk)
+
+
+def test_dispatch_does_not_wait_for_ever_for_a_run_that_somebody_has_locked(part, monkeypatch):
+    monkeypatch.setattr(loaders, "LOCK_TIMEOUT", "100ms")
+    Part.objects.filter(pk=part.pk).update(owner=owners.current().rpartition(":")[0] + ":1", attempts=2)
+    with somebody_locks_the_run():
+        assert attempts.free_abandoned() == 0
+    assert Part.objects.get(pk=part.pk).state == "running"
+    assert attempts.free_abandoned() == 1
 
 
 def test_whoever_is_frozen_in_a_brief_transaction_loses_it(part, monkeypatch):
