@@ -46,12 +46,12 @@ def end_sessions(parts: Sequence[Part]) -> None:
     For parts that are taken from their owners: one that was frozen in the middle of a COPY would keep the keys it has
     sent locked for as long as it is frozen, and a statement goes on on the server when its owner was killed.
     """
-    owned = [part for part in parts if part.owner]
-    if not owned:
+    names = {part.pk: session_name(part) for part in parts if part.owner}
+    if not names:
         return
     with connection.cursor() as cursor:
-        if ended := loaders.end_sessions(cursor, [session_name(part) for part in owned]):
-            log.info("ended the session of an owner before", parts=[part.pk for part in owned], sessions=ended)
+        if ended := loaders.end_sessions(cursor, list(names.values())):
+            log.info("ended the session of an owner before", parts=list(names), sessions=ended)
 
 
 def renew(part: Part) -> None:

@@ -42,6 +42,7 @@ def _claim(part_id: int, *, now: bool) -> Part:
             raise PartTaken(f"part {part_id} is not due or somebody else advances it")
         # Before anything that waits for a lock: an owner whose lease has ended may hold it.
         attempts.end_sessions([part])
+        attempts.close([part_id], Outcome.LOST)
         why = None if now else _held_up(part)
         if why is None:
             return _take(part_id)
@@ -73,7 +74,6 @@ def _take(part_id: int) -> Part:
     )
     part = Part.objects.select_related("run__feed").get(pk=part_id)
     exclusion.enter(part.run)
-    attempts.close([part_id], Outcome.LOST)
     Attempt.objects.create(part=part, epoch=part.epoch, owner=part.owner, worker=owners.worker())
     return part
 

@@ -108,21 +108,15 @@ class Versioning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirroring:
+class Mirroring(Upserting):
     """As Upserting; in the end, what the run has not seen is deleted or marked."""
 
-    table: Table
     scope: Scope
-
-    @cached_property  # and no field: those are part of the feed's definition, which decides what may be skipped
-    def _habit(self) -> Habit:
-        return Habit()
 
     def load(self, cursor: Cursor, lines: Lines, tables: RunTables, wanted: Wanted) -> Loaded:
         """Merge the lines into the table and note their keys."""
-        loaded = upsert(cursor, self.table, lines, wanted, self._habit)
+        loaded = super().load(cursor, lines, tables, wanted)
         vanishing.add_keys(cursor, self.table, tables, lines.keys, loaded=True)
-        move_sequence(cursor, self.table)
         return loaded
 
     def is_open(self, cursor: Cursor, tables: RunTables) -> bool:

@@ -115,6 +115,7 @@ def test_a_part_that_may_not_begin_yet_is_taken_from_its_frozen_owner_all_the_sa
         claims.claim(part.pk)
     assert isinstance(frozen.wake(), OperationalError)
     assert list(Part.objects.values_list("state", "owner")) == [("waiting", "")]
+    assert [attempt.outcome for attempt in Attempt.objects.all()] == ["lost"]
 
 
 @pytest.mark.parametrize("locks_run", [False, True])
