@@ -50,7 +50,11 @@ class Proxy:
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def close(self) -> None:
-        self._server.close()
+        async def stop_listening() -> None:
+            self._server.close()
+
+        # In the loop's thread: the end of a connection looks at the same state.
+        self._run(stop_listening())
         self.reset()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
