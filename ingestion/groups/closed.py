@@ -93,8 +93,12 @@ def close(fields: Sequence[Field], *, whole: bool, null: str, mark: str) -> Clos
         return None
     names = [f"s.c{number}" for number in range(len(fields))]
     named = list(zip(names, fields, strict=True))
-    # The fields that every record has come first, so that the others' commas stand in front of them.
-    json = ",".join(f'"{field.name}":{_json(name, field)}' for name, field in named if field.is_required)
+    # The fields that every record has come first, so that the others' commas stand in front of them. They come in the
+    # order of jsonb, which then has nothing to sort: names of ASCII, by length and then byte by byte.
+    required = sorted(
+        (pair for pair in named if pair[1].is_required), key=lambda pair: (len(pair[1].name), pair[1].name)
+    )
+    json = ",".join(f'"{field.name}":{_json(name, field)}' for name, field in required)
     json += "".join(_optional_json(name, field) for name, field in named if not field.is_required)
     values = r"\t".join(_value(name, field) for name, field in named)
     inline, beside = (rf"\t{{{{{json}}}}}", r"\t{text}") if whole else ("", "")

@@ -1,10 +1,11 @@
 """A response to the records of a page, with what is around them and what is inside them. Pure, no I/O."""
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -27,6 +28,9 @@ from ingestion.types import Record, Records
 _decode_object = msgspec.json.Decoder(dict[str, Record]).decode
 _decode_list = msgspec.json.Decoder(list[Record]).decode
 _encode = msgspec.json.Encoder().encode
+
+# Of a page, from either end.
+DIGESTED: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +96,11 @@ def digest_of(records: Sequence[Record]) -> str:
     """Digest the records alone: what is around them often holds a time or a request's number."""
     if not records:
         return ""
-    # SHA-256 has instructions of its own on today's processors: half the time of BLAKE2 there.
-    return hashlib.sha256(records.text if isinstance(records, Records) else b",".join(records)).hexdigest()[:32]
+    text = records.text if isinstance(records, Records) else b",".join(records)
+    # Pages of one length that begin and end alike and differ all the same have one checksum once in four billion times.
+    # SHA-256 of all of a page takes three times as long.
+    ends = hashlib.sha256(text[:DIGESTED] + text[-DIGESTED:]).hexdigest()[:16]
+    return f"{ends}{len(text):x}-{zlib.crc32(text):08x}"
 
 
 def last_of(records: Sequence[Record]) -> Any:

@@ -12,7 +12,7 @@ from ingestion.errors import ConfigurationError, RetryLater, RunFailed
 from ingestion.http import Answers, Retry, Transport
 from ingestion.pagination import Keyset, NextCursor, NextUrl, PageNumber, SinglePage
 from ingestion.sources import Csv, ForEach, JsonApi, Ndjson
-from ingestion.sources.shaping import expanded, with_members
+from ingestion.sources.shaping import DIGESTED, digest_of, expanded, with_members
 from ingestion.types import Record
 from tests.remote import Raw, Remote, Reply
 
@@ -394,3 +394,23 @@ def test_children_that_are_all_asked_for_in_the_same_way_fail():
 def test_mistakes_of_for_each(options):
     with Remote(Reply()) as remote, pytest.raises(ConfigurationError, match="ForEach"):
         children(remote, **options)
+
+
+def test_pages_have_one_digest_when_they_are_equal_and_only_then():
+    def digest(*records):
+        return digest_of([Record(record) for record in records])
+
+    ends = b"x" * DIGESTED
+    assert digest(ends + b"1" + ends) == digest(ends + b"1" + ends)
+    different = [
+        digest(b"1"),
+        digest(b"1", b"2"),
+        digest(b"2", b"1"),
+        digest(ends + b"1" + ends),
+        digest(ends + b"2" + ends),
+        digest(ends + b"11" + ends),
+        digest(b"1" + ends * 3),
+        digest(ends * 3 + b"1"),
+    ]
+    assert len(set(different)) == len(different)
+    assert digest() == ""
