@@ -2,7 +2,7 @@
 
 Note [One chunk]: a process that is killed loses what it has received and not committed, and the next one fetches it
 again. So the feed's chunk bounds all of that: the pages of the transaction, those that are ready behind them, and the
-one that is on its way, which is taken to weigh as much as the heaviest so far. One transaction takes two thirds at
+one that is on its way, which is taken to weigh as much as the heaviest so far. One transaction takes three fifths at
 most; the rest, and what it leaves, is read ahead. One page is loaded and one read ahead however much they weigh: where
 pages weigh more than half of a chunk, the two are the bound.
 
@@ -16,7 +16,7 @@ from ingestion.feeds import Feed
 from ingestion.preparation import Prepared
 
 # Of a chunk: what one transaction takes, and what a source that asks for several pages at once holds itself.
-LOADED: Final = (2, 3)
+LOADED: Final = (3, 5)
 HELD: Final = (1, 4)
 
 
@@ -53,8 +53,8 @@ class Allowance:
         return max((page.read + page.skipped) * self.size_bytes, page.received_bytes * self.rows)
 
     def ahead(self, page: Prepared) -> int:
-        """Return what a page weighs until it is taken: its text is in memory as long, and weighs what its bytes do."""
-        return self.weigh(page) + page.text_bytes * self.rows
+        """Return what a page weighs until it is taken: its text, as long in memory, by half of what bytes weigh."""
+        return self.weigh(page) + page.text_bytes * self.rows // 2
 
     def loading(self, page: Prepared) -> int:
         """Return what a page weighs from then on until it is committed."""

@@ -1,8 +1,9 @@
 """Chunks while they come together: consecutive pages that are ready, and those that become ready while COPY reads."""
 
 import time
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,11 +41,14 @@ class Chunk:
 
     pages: list[Prepared]
     take: Take = _nothing
-    keys: list[Any] = field(default_factory=list)
+    keys: MutableSequence[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.loading = [page for page in self.pages if page.unchanged is None]
-        self.keys.extend(key for page in self.loading for key in page.keys)
+        if all(isinstance(page.keys, array) for page in self.loading):
+            self.keys = array("q")
+        for page in self.loading:
+            self.keys.extend(page.keys)
 
     @property
     def following(self) -> Cursor | None:
@@ -81,13 +85,17 @@ class Chunk:
 
     def _grow(self, accept: Accept) -> bool:
         """Take the next page, if there is one that may join, and its keys are accepted; whether it was."""
-        page = self.take(accept) if self.following is not None else None
+        page = self.take(lambda keys: self._can_hold(keys) and accept(keys)) if self.following is not None else None
         if page is None:
             return False
         self.pages.append(page)
         self.loading.append(page)
         self.keys.extend(page.keys)
         return True
+
+    def _can_hold(self, keys: Sequence[Any]) -> bool:
+        # An array takes no other keys than those it was made for.
+        return not isinstance(self.keys, array) or isinstance(keys, array) or not keys
 
     def lines(self) -> Iterator[str]:
         """Give the lines of the pages that are there; each page's text is free once it was given."""

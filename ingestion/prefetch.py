@@ -4,12 +4,17 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
+
+from ingestion.resting import resting, waiting
 
 # How long this thread may keep the interpreter from the one that feeds COPY, which wants it often and briefly: with
 # Python's own 5 ms the database starves between two statements. Of the whole process, and left so.
 SWITCH_SECONDS: Final = 0.001
+# How long the thread rests between two pages at most, whatever the other one does meanwhile.
+REST_SECONDS: Final = 0.05
 
 
 class End:
@@ -38,7 +43,8 @@ class Prefetcher(Generic[T]):
     Open are the pages that are ready, those that were taken since the last `release`, and the one that the iterator is
     asked for, which is taken to weigh as much as the heaviest so far.
 
-    Use as a context manager; leaving it stops the thread at its next page. An exception of the iterator is raised
+    Use as a context manager, in the thread that takes the pages: see Note [Short statements]. Leaving it stops the
+    prefetcher's own thread at its next page. An exception of the iterator is raised
     by the take that would have returned the next page, after all pages before it.
     """
 
@@ -54,11 +60,14 @@ class Prefetcher(Generic[T]):
         self._ended = False
         self._stopped = False
         self._changed = threading.Condition()
+        self._may_work = threading.Event()
+        self._resting = ExitStack()
         # A daemon: a fetch that hangs must not keep the process alive after its part was given up.
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
 
     def __enter__(self) -> Self:
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
+        self._resting.enter_context(resting(self._may_work))
         self._thread.start()
         return self
 
@@ -68,13 +77,13 @@ class Prefetcher(Generic[T]):
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        self._resting.close()
         self._thread.join(timeout=1)
 
     def take_ready(self, *, timeout_seconds: float = 0, accept: Callable[[T], bool] | None = None) -> T | None:
         """Return the next page when it is there already, or in time, and accepted, else None; never raises."""
         with self._changed:
-            if timeout_seconds > 0:
-                self._changed.wait_for(lambda: self._ready or self._ended, timeout=timeout_seconds)
+            self._wait(timeout_seconds)
             if not self._ready or (accept is not None and not accept(self._ready[0][0])):
                 return None
             return self._pop()
@@ -86,7 +95,7 @@ class Prefetcher(Generic[T]):
             Exception: whatever the iterator raised.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._ended, timeout=timeout_seconds)
+            self._wait(timeout_seconds)
             if self._ready:
                 return self._pop()
             if self._error is not None:
@@ -106,6 +115,11 @@ class Prefetcher(Generic[T]):
             self._open -= self._taken
             self._taken = 0
             self._changed.notify_all()
+
+    def _wait(self, timeout_seconds: float) -> None:
+        if timeout_seconds > 0 and not self._ready and not self._ended:
+            with waiting():
+                self._changed.wait_for(lambda: self._ready or self._ended, timeout=timeout_seconds)
 
     def _pop(self) -> T:
         page, weight = self._ready.popleft()
@@ -141,4 +155,7 @@ class Prefetcher(Generic[T]):
             self._changed.wait_for(
                 lambda: self._stopped or not self._ready or self._open + self._heaviest <= self._scale.open
             )
-            return not self._stopped
+            if self._stopped:
+                return False
+        self._may_work.wait(REST_SECONDS)
+        return True

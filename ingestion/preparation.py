@@ -1,8 +1,9 @@
 """A page to COPY text: records cleaned and encoded, in groups where possible, one by one where not. Pure, no I/O."""
 
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -59,7 +60,7 @@ class Prepared:
     unchanged: Remembered | None = None
     reread: Callable[[], Page] | None = None
     lines: list[str] = field(default_factory=list)
-    keys: list[Any] = field(default_factory=list)
+    keys: MutableSequence[Any] = field(default_factory=list)
     positions: Sequence[int] = ()
     rejections: list[Rejection] = field(default_factory=list)
     skipped: int = 0
@@ -162,6 +163,7 @@ class Preparer:
         # They rise: as many as there are records are all of them.
         is_whole = len(self._positions) == len(page.records)
         prepared.positions = range(len(page.records)) if is_whole else self._positions
+        prepared.keys = _packed(prepared.keys)
         if isinstance(page.records, Records):
             page.records.fold()
         return prepared
@@ -251,6 +253,14 @@ class Preparer:
         prepared.lines += encode_lines((row,), self._kinds)
         prepared.keys.append(row[self._key[0]] if len(self._key) == 1 else tuple(row[index] for index in self._key))
         self._positions.append(position)
+
+
+def _packed(keys: MutableSequence[Any]) -> MutableSequence[Any]:
+    """Return whole numbers of 64 bits as an array, a fifth of a list in memory; other keys as they are."""
+    try:
+        return array("q", keys) if keys and type(keys[0]) is int else keys
+    except (OverflowError, TypeError):
+        return keys
 
 
 def _between(records: Sequence[Record], start: int, end: int) -> Sequence[Record]:

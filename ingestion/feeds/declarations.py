@@ -41,7 +41,7 @@ class Feed:
         rules: functions of a decoded record, called in turn before anything else: see `ingestion.cleaning.RecordRule`.
         every: the default schedule; None leaves scheduling to the operator.
         missed: what becomes of slots that no beat was there for: one run for all of them, or none.
-        chunk_rows, chunk_bytes: what a run may have received and not committed yet; two thirds of it are committed
+        chunk_rows, chunk_bytes: what a run may have received and not committed yet; three fifths of it are committed
             together at most. Bytes are as received.
         drift: what happens when the source's fields change: `"warn"`, `"fail"` or `"ignore"`.
         attempts: how often a part is taken up without progress before the run fails.

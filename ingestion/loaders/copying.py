@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from psycopg2 import sql
 
 from ingestion.loaders.tables import Cursor, Loaded, Stream, Table, names
+from ingestion.resting import waiting
 
 # Characters psycopg2 asks the stream for at once; its default of 8 KiB makes eight times as many calls.
 READ_SIZE = 64 * 1024
@@ -83,7 +84,7 @@ def copy(
     statement = sql.SQL("COPY {} ({}) FROM STDIN{}").format(target, names(columns), options)
     _widen(cursor)
     try:
-        with cursor.db.wrap_database_errors:  # Django wraps execute and fetch itself, but not COPY
+        with waiting(), cursor.db.wrap_database_errors:  # Django wraps execute and fetch itself, but not COPY
             cursor.copy_expert(statement, stream, READ_SIZE)
     except Exception:
         # The server only knows that the data stopped; what stopped it is kept in the stream.

@@ -8,7 +8,8 @@ from psycopg2 import sql
 from ingestion.loaders.copying import copy
 from ingestion.loaders.merging import STAGE, Merge, take_sample
 from ingestion.loaders.tables import Cursor, Lines, Loaded, Table, Wanted, key_of, names, same_key
-from ingestion.loaders.upserting import drop_stage, make_stage
+from ingestion.loaders.upserting import make_stage
+from ingestion.resting import waiting
 
 _CHANGED = sql.Identifier("pg_temp", "ingestion_changed")
 
@@ -38,12 +39,11 @@ def add_versions(cursor: Cursor, table: Table, versions: Versions, lines: Lines,
     distinct = len(set(keys))
     compare = Merge(table=table, has_duplicates=distinct < len(keys), existing=_current(table, versions))
     sample = take_sample(cursor, compare, wanted.sample_size) if wanted.sample_size else ()
-    _find_changed(cursor, compare)
-    cursor.execute(_write(table, versions))
+    with waiting():
+        _find_changed(cursor, compare)
+        cursor.execute(_write(table, versions))
     closed, opened, known, changed = cursor.fetchone()
     new_keys, known_keys = _keys(cursor, table) if wanted.keys else ((), ())
-    cursor.execute(sql.SQL("DROP TABLE {}").format(_CHANGED))
-    drop_stage(cursor)
     return Loaded(
         stored=stored,
         inserted=changed - known,
@@ -65,9 +65,11 @@ def _find_changed(cursor: Cursor, compare: Merge) -> None:
     table = compare.table
     cursor.execute(
         sql.SQL(
-            "CREATE TEMPORARY TABLE ingestion_changed ON COMMIT DROP AS WITH {latest} ingestion_nothing AS (SELECT)"
+            "DROP TABLE IF EXISTS {changed};"
+            " CREATE TEMPORARY TABLE ingestion_changed ON COMMIT DROP AS WITH {latest} ingestion_nothing AS (SELECT)"
             " SELECT {columns}, {first_key} IS NOT NULL AS ingestion_known {from_differing}"
         ).format(
+            changed=_CHANGED,
             latest=compare.latest(),
             columns=names(table.columns, "latest"),
             first_key=sql.Identifier("target", table.key[0]),

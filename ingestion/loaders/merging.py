@@ -7,6 +7,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ingestion.loaders.tables import Cursor, Difference, Loaded, Table, Wanted, key_of, names, same_key
+from ingestion.resting import waiting
 
 STAGE = sql.Identifier("pg_temp", "ingestion_stage")
 
@@ -263,14 +264,16 @@ def _write_apart(cursor: Cursor, merge: Merge, wanted: Wanted) -> _Written:
     written = _written(cursor, merge.insert() + (_ROWS if wanted.keys else _COUNTS), wanted)
     if not merge.table.compared and not merge.table.fixed:
         return written
-    cursor.execute(merge.update(keys=wanted.keys))
+    with waiting():
+        cursor.execute(merge.update(keys=wanted.keys))
     updated = cursor.rowcount
     keys = tuple(key_of(row[1:]) for row in cursor.fetchall()) if wanted.keys else ()
     return replace(written, updated=updated, updated_keys=keys)
 
 
 def _written(cursor: Cursor, statement: str | sql.Composed, wanted: Wanted) -> _Written:
-    cursor.execute(statement)
+    with waiting():
+        cursor.execute(statement)
     if not wanted.keys:
         differing, inserted, updated = cursor.fetchone()
         return _Written(differing=differing, inserted=inserted, updated=updated)

@@ -53,18 +53,30 @@ def test_pages_join_while_the_lines_are_read():
     chunk, waiting = chunk_of(page(1, [1, 2]), page(2, [3]), page(3, [4]))
     lines = chunk.growing_lines(everything)
     assert next(lines) == "1\tt1\n2\tt2\n"
-    assert chunk.keys == [1, 2]
+    assert list(chunk.keys) == [1, 2]
     assert next(lines) == "3\tt3\n"
-    assert (chunk.keys, chunk.following) == ([1, 2, 3], {"page": 3})
+    assert (list(chunk.keys), chunk.following) == ([1, 2, 3], {"page": 3})
     assert list(lines) == ["4\tt4\n"]
-    assert (chunk.keys, chunk.read, waiting) == ([1, 2, 3, 4], 4, [])
+    assert (list(chunk.keys), chunk.read, waiting) == ([1, 2, 3, 4], 4, [])
 
 
 def test_a_page_that_is_not_accepted_waits_for_the_next_chunk():
     chunk, waiting = chunk_of(page(1, [1]), page(2, [2]), page(3, [3]))
-    assert list(chunk.growing_lines(lambda keys: keys != [3])) == ["1\tt1\n", "2\tt2\n"]
-    assert chunk.keys == [1, 2]
-    assert [left.keys for left in waiting] == [[3]]
+    assert list(chunk.growing_lines(lambda keys: list(keys) != [3])) == ["1\tt1\n", "2\tt2\n"]
+    assert list(chunk.keys) == [1, 2]
+    assert [list(left.keys) for left in waiting] == [[3]]
+
+
+def test_keys_that_an_array_cannot_hold_wait_for_a_chunk_of_their_own():
+    beyond = page(3, [3])
+    beyond.keys = [2**63]
+    chunk, waiting = chunk_of(page(1, [1, 2]), page(2, []), beyond)
+    assert list(chunk.growing_lines(everything)) == ["1\tt1\n2\tt2\n"]
+    assert (list(chunk.keys), waiting) == ([1, 2], [beyond])
+    chunk, waiting = chunk_of(beyond, page(4, [4]))
+    assert list(chunk.growing_lines(everything)) == ["3\tt3\n", "4\tt4\n"]
+    assert (chunk.keys, waiting) == ([2**63, 4], [])
+    assert Chunk(pages=[page(1, [1]), beyond]).keys == [1, 2**63]
 
 
 def test_a_chunk_does_not_grow_beyond_the_last_page():
@@ -125,7 +137,7 @@ def test_rising_keys_beyond_the_table_s_join_and_others_wait(cursor):
     cursor.execute("INSERT INTO growing VALUES (5, 'old')")
     chunk, waiting = chunk_of(page(1, [10, 11]), page(2, [13, 12]), page(3, [12, 14]), page(4, [15]))
     loaded = load(cursor, chunk)
-    assert (loaded.inserted, loaded.stored, chunk.keys) == (4, 4, [10, 11, 13, 12])
+    assert (loaded.inserted, loaded.stored, list(chunk.keys)) == (4, 4, [10, 11, 13, 12])
     assert [left.number for left in waiting] == [3, 4]
     assert rows(cursor) == {5: "old", 10: "t10", 11: "t11", 12: "t12", 13: "t13"}
 

@@ -182,7 +182,7 @@ def test_chunk_after_chunk(cursor):
 
     def watch(execute, statement, params, many, context):
         text = statement if isinstance(statement, str) else statement.as_string(connection.connection)
-        asked.append("EXISTS" in text)
+        asked.append("SELECT EXISTS" in text)
         return execute(statement, params, many, context)
 
     def load(which, value="a", **options):
@@ -202,6 +202,27 @@ def test_chunk_after_chunk(cursor):
     assert load([5, 7], "c", keys=True) == (False, 1, 1, 0, 0)
     expected = {1: "b", 2: "b", 3: "b", 4: "b", 5: "c", 7: "c", 8: "b", 9: "b"}
     assert {row[0]: row[1] for row in stored(cursor)} == expected
+
+
+def test_memory_of_the_server_is_kept_from_the_second_merge_of_a_session_on(cursor):
+    """Once in a session: see Note [Kept memory]. It changes nothing else, so that only the statement tells."""
+    mode = Upserting(table=TABLE)
+    asked = []
+
+    def watch(execute, statement, params, many, context):
+        asked.append("repeat(" in str(statement))
+        return execute(statement, params, many, context)
+
+    def load(*which):
+        asked.clear()
+        lines = Lines(open=lambda: stream([(key, "a", None) for key in which]), keys=which)
+        with connection.execute_wrapper(watch), connection.cursor() as own:
+            mode.load(own, lines, RunTables(feed=1, run=1), Wanted())
+        return sum(asked)
+
+    assert [load(1, 2), load(1), load(2), load(1, 2), load(1)] == [0, 0, 1, 0, 0]
+    mode._habit.session = -1  # as after a lost connection
+    assert [load(1), load(2), load(1)] == [0, 1, 0]
 
 
 @pytest.mark.parametrize(

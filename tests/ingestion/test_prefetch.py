@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from ingestion import prefetch
 from ingestion.prefetch import END, Prefetcher
+from ingestion.resting import waiting
 
 # Long enough for a loaded machine; nothing here waits for it when all is well.
 PATIENCE = 30
@@ -264,3 +266,23 @@ def test_a_source_that_hangs_does_not_hold_its_user_up():
     gate.set()
     ahead._thread.join(PATIENCE)
     assert not ahead._thread.is_alive()
+
+
+def test_rests_between_two_pages_until_whoever_takes_them_waits(monkeypatch):
+    monkeypatch.setattr(prefetch, "REST_SECONDS", PATIENCE)
+    pages = Counted(Sheet(n) for n in itertools.count())
+    with Prefetcher(pages, Weights(10**9)) as ahead:
+        assert ahead.take(timeout_seconds=PATIENCE).number == 0
+        time.sleep(0.1)
+        asked = pages.asked
+        time.sleep(0.1)
+        assert pages.asked == asked, "it works although nobody waits"
+        with waiting():
+            eventually(lambda: pages.asked > asked + 10)
+    eventually(lambda: not ahead._thread.is_alive())
+
+
+def test_rests_for_a_moment_only_whatever_becomes_of_the_other_thread():
+    pages = Counted(Sheet(n) for n in itertools.count())
+    with Prefetcher(pages, Weights(10**9)):
+        eventually(lambda: pages.asked > 5)

@@ -72,6 +72,20 @@ def test_a_clean_page_becomes_one_text():
     assert (len(prepared.lines), prepared.keys[-1], prepared.rejections) == (1, 999, [])
 
 
+def test_a_whole_record_is_written_in_the_order_in_which_jsonb_keeps_it():
+    columns = (
+        Column(name="thumbnail", kind="text", path=("thumbnailUrl",), max_length=20),
+        Column(name="id", kind="integer", path=("id",), is_key=True),
+        Column(name="url", kind="text", path=("url",), max_length=20),
+        Column(name="album", kind="integer", path=("albumId",)),
+        Column(name="b", kind="text", path=("b2",), max_length=20),
+        Column(name="raw", kind="json", path=None),
+    )
+    page = [{"url": "u", "albumId": 3, "id": 1, "b2": "c", "thumbnailUrl": "t"}]
+    [line] = same(dumps(page), columns=columns).lines
+    assert line.split("\t")[-1] == '{"b2":"c","id":1,"url":"u","albumId":3,"thumbnailUrl":"t"}\n'
+
+
 def test_backslashes_and_escapes_do_not_send_a_page_the_slow_way():
     page = [clean_record(number, title='a "b" \\ é', note="\\N") for number in range(10)]
     prepared = same(dumps(page))
@@ -281,7 +295,7 @@ def test_coercions_and_skipped_records_are_counted_page_by_page():
         records = split_records(Response(status=200, headers={}, body=body), ())
         prepared = preparer(Page(number=number, records=records, size_bytes=len(body), following=None))
         assert prepared.coercions == {"id:text": 1, "id:integral": 1}
-        assert (prepared.read, prepared.skipped, prepared.keys) == (4, 1, [1, 2, 4])
+        assert (prepared.read, prepared.skipped, list(prepared.keys)) == (4, 1, [1, 2, 4])
         assert [rejection.position for rejection in prepared.rejections] == [4]
 
 
